@@ -1,0 +1,1 @@
+"""Instances become a volume, or a refusal with its reason."""

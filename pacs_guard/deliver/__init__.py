@@ -1,0 +1,1 @@
+"""To the PACS, into quarantine, out of it; notifications."""

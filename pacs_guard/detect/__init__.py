@@ -1,0 +1,1 @@
+"""Detectors, their bundles, explanations, and the worker process that holds the accelerator."""

@@ -1,0 +1,1 @@
+"""Metrics, logging, schedule, health and the supervisor."""

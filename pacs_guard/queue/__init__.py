@@ -1,0 +1,1 @@
+"""Rows: schema, migrations, and the only SQL in the project."""
