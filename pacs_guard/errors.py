@@ -13,6 +13,7 @@
     │   ├── LeaseLostError          the work was taken back, or changed under way
     │   └── NotFoundError           no such study
     ├── DataSetError                a received data set that must be refused
+    ├── AssemblyError               instances of which no volume can be made
     ├── DetectError                 detectors and their models
     │   ├── BundleError             a model bundle that is incomplete, altered or too new
     │   └── DetectorError           a detector that failed on a volume
@@ -99,6 +100,10 @@ class DataSetError(PacsGuardError):
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+class AssemblyError(PacsGuardError):
+    """Instances of which no volume can be made; its text is the refusal, one sentence for a person."""
 
 
 class DetectError(PacsGuardError):

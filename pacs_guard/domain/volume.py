@@ -80,7 +80,8 @@ class InstanceFacts:
     pixel_sha256 : str or None
         SHA-256 of the decoded pixels; None where there are none or they cannot be decoded.
     blank : bool
-        Whether all pixels are equal, so that equal pixels elsewhere mean nothing.
+        Whether the pixels hold no more than two values (nothing, or nothing inside a padding circle), so that equal
+        pixels elsewhere mean nothing.
     position_mm : tuple of float or None
         ImagePositionPatient.
     orientation : tuple of float or None
@@ -124,6 +125,8 @@ class AssembledSeries:
         Why no volume could be made, in one sentence.
     files : dict of str to str
         Where each SOPInstanceUID was read from, for people.
+    notes : tuple of str
+        What had to be assumed or was left out of the volume, a sentence each.
     """
 
     study_uid: str
@@ -132,3 +135,4 @@ class AssembledSeries:
     volume: Volume | None = None
     refusal: str | None = None
     files: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()

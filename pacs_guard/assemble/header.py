@@ -1,0 +1,40 @@
+"""Values of a data set as plain numbers and texts, or None where they are absent or malformed."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+
+def text(ds: Dataset, keyword: str) -> str:
+    """Return the value of `keyword` as text, empty where absent."""
+    value = ds.get(keyword)
+    return "" if value is None else str(value).strip("\0 ")
+
+
+def words(ds: Dataset, keyword: str) -> tuple[str, ...]:
+    """Return the values of a multi-valued `keyword`, upper case."""
+    value = ds.get(keyword)
+    if value is None:
+        return ()
+    values = [value] if isinstance(value, str) else list(value)
+    return tuple(str(v).strip().upper() for v in values)
+
+
+def numbers(ds: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
+    """Return exactly `count` finite numbers of `keyword`, or None."""
+    try:
+        value = ds.get(keyword)
+        values = [float(v) for v in ([value] if isinstance(value, (str, int, float)) else value or ())]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return tuple(values) if len(values) == count and all(map(math.isfinite, values)) else None
+
+
+def number(ds: Dataset, keyword: str) -> float | None:
+    """Return the one finite number of `keyword`, or None."""
+    found = numbers(ds, keyword, 1)
+    return found[0] if found else None
