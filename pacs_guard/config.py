@@ -1,0 +1,392 @@
+"""Settings: one TOML file, overridden by the environment, checked as a whole."""
+
+from __future__ import annotations
+
+import ipaddress
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from pacs_guard.domain.completeness import CompletenessRule
+from pacs_guard.domain.identifiers import ae_title
+from pacs_guard.domain.policy import Fallback, Mode, Policy
+from pacs_guard.domain.retry import RetryPolicy
+from pacs_guard.errors import ConfigurationError
+
+ENVIRONMENT_PREFIX = "PACS_GUARD_"
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value, strict=False))
+    except ValueError as error:
+        raise ValueError(f"{value!r} was given; expected an IP address or network such as 10.1.0.0/16") from error
+
+
+AETitle = Annotated[str, AfterValidator(ae_title)]
+Network = Annotated[str, AfterValidator(_network)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NodeSettings(_Section):
+    """The node itself.
+
+    Attributes
+    ----------
+    ae_title : str
+        AE title that the node answers to, and calls others with.
+    data_dir : Path
+        Holds the spool, the database and the evidence; one disk, with room for some days.
+    database_url : str or None
+        An SQLAlchemy URL; SQLite in `data_dir` by default.
+    """
+
+    ae_title: AETitle = "PACSGUARD"
+    data_dir: Path = Path("pacs-guard-data")
+    database_url: SecretStr | None = None
+
+
+class ReceiveSettings(_Section):
+    """Receiving.
+
+    Attributes
+    ----------
+    host, port
+        Where to listen.
+    max_associations : int
+        Further ones are refused as transient.
+    max_pdu_bytes : int
+        Largest PDU announced; 0 for no limit.
+    acse_timeout_seconds, dimse_timeout_seconds, network_timeout_seconds : float
+        PS3.8 ARTIM and association negotiation; between messages; idle connection.
+    require_called_ae_title : bool
+        Whether the called AE title must be the node's.
+    unknown_sop_classes : bool
+        Whether private and unknown storage SOP classes are taken.
+    min_free_bytes : int
+        Below this, instances are answered A700 and associations refused as transient.
+    max_refused_bytes : int
+        How much of what was refused is kept aside; the oldest goes first.
+    """
+
+    host: str = "0.0.0.0"  # noqa: S104  # a node that listens for scanners listens on its network
+    port: Port = 11112
+    max_associations: Annotated[int, Field(ge=1, le=1000)] = 64
+    max_pdu_bytes: Annotated[int, Field(ge=0, le=2**31)] = 262144
+    acse_timeout_seconds: Seconds = 30.0
+    dimse_timeout_seconds: Seconds = 60.0
+    network_timeout_seconds: Seconds = 120.0
+    require_called_ae_title: bool = True
+    unknown_sop_classes: bool = False
+    min_free_bytes: Annotated[int, Field(ge=0)] = 2 * 1024**3
+    max_refused_bytes: Annotated[int, Field(ge=0)] = 1024**3
+
+
+class CompletenessSettings(_Section):
+    """When a study counts as whole.
+
+    Attributes
+    ----------
+    quiet_seconds : float
+        Time without a new instance and without an association that is still sending it.
+    longest_wait_seconds : float
+        Time after the first instance at which it counts as whole in any case.
+    sweep_seconds : float
+        How often this is looked at.
+    """
+
+    quiet_seconds: Seconds = 30.0
+    longest_wait_seconds: Seconds = 1800.0
+    sweep_seconds: Seconds = 2.0
+
+    def rule(self) -> CompletenessRule:
+        """Return the domain's rule."""
+        return CompletenessRule(self.quiet_seconds, self.longest_wait_seconds)
+
+
+class DetectSettings(_Section):
+    """Detection.
+
+    Attributes
+    ----------
+    detectors : tuple of str
+        Names of shipped detectors, or folders of bundles.
+    lease_seconds : float
+        A worker that has not been heard of for so long loses its study.
+    max_attempts : int
+        How often a study may bring a worker down before the detector counts as failed.
+    threads : int
+        For numeric libraries; 0 lets them choose.
+    """
+
+    detectors: tuple[str, ...] = ("integrity", "forensic")
+    lease_seconds: Seconds = 120.0
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+
+
+class RetrySettings(_Section):
+    """Attempts at something that fails for a while.
+
+    Attributes
+    ----------
+    max_attempts : int
+    base_seconds, factor, cap_seconds : float
+        First wait, what each failure multiplies it by, and the longest wait.
+    jitter : float
+        Share of the wait that chance may take away.
+    """
+
+    max_attempts: Annotated[int, Field(ge=1)] = 50
+    base_seconds: Seconds = 5.0
+    factor: Annotated[float, Field(ge=1, le=10)] = 2.0
+    cap_seconds: Seconds = 900.0
+    jitter: Annotated[float, Field(ge=0, le=1)] = 0.2
+
+    def policy(self) -> RetryPolicy:
+        """Return the domain's policy."""
+        return RetryPolicy(self.max_attempts, self.base_seconds, self.factor, self.cap_seconds, self.jitter)
+
+
+class SourceSettings(_Section):
+    """A modality, or a group of them, that may send.
+
+    Attributes
+    ----------
+    name : str
+        As it appears in metrics, logs and the ledger.
+    ae_titles : tuple of str
+        Calling AE titles that belong to it.
+    addresses : tuple of str
+        Networks it may call from; empty for anywhere.
+    mode, undetermined, detector_failure, longest_hold_seconds
+        Its policy; see `pacs_guard.domain.policy.Policy`.
+    """
+
+    name: Name
+    ae_titles: Annotated[tuple[AETitle, ...], Field(min_length=1)]
+    addresses: tuple[Network, ...] = ()
+    mode: Mode = Mode.ENFORCE
+    undetermined: Fallback = Fallback.FORWARD
+    detector_failure: Fallback = Fallback.FORWARD
+    longest_hold_seconds: Seconds = 3600.0
+
+    def policy(self) -> Policy:
+        """Return the domain's policy."""
+        return Policy(self.mode, self.undetermined, self.detector_failure, self.longest_hold_seconds)
+
+
+class DestinationSettings(_Section):
+    """A PACS.
+
+    Attributes
+    ----------
+    name : str
+        As it appears in metrics and logs.
+    ae_title, host, port
+        Where it listens.
+    connect_timeout_seconds, acse_timeout_seconds, dimse_timeout_seconds, network_timeout_seconds : float
+        How long to wait for it.
+    transcode : bool
+        Whether an instance whose transfer syntax it refuses may be transcoded losslessly.
+    retry : RetrySettings
+        Attempts while it is out of reach.
+    """
+
+    name: Name
+    ae_title: AETitle
+    host: str = "127.0.0.1"
+    port: Port = 104
+    connect_timeout_seconds: Seconds = 10.0
+    acse_timeout_seconds: Seconds = 30.0
+    dimse_timeout_seconds: Seconds = 60.0
+    network_timeout_seconds: Seconds = 60.0
+    transcode: bool = True
+    retry: RetrySettings = RetrySettings()
+
+
+class WebhookSettings(_Section):
+    """Where quarantine is announced.
+
+    Attributes
+    ----------
+    url : str
+        Receives a JSON object by POST.
+    timeout_seconds : float
+    token : str or None
+        Sent as a bearer token.
+    retry : RetrySettings
+    """
+
+    url: Annotated[str, Field(pattern=r"^https?://")]
+    timeout_seconds: Seconds = 10.0
+    token: SecretStr | None = None
+    retry: RetrySettings = RetrySettings(max_attempts=20)
+
+
+class OpsSettings(_Section):
+    """Watching and upkeep.
+
+    Attributes
+    ----------
+    metrics_host, metrics_port
+        Where ``/metrics``, ``/healthz`` and ``/readyz`` are served.
+    log_format : str
+        ``json`` or ``console``.
+    log_level : str
+        ``debug``, ``info``, ``warning`` or ``error``.
+    retention_days : float
+        How long delivered instances stay in the spool. Held, rejected and failed ones are never removed.
+    """
+
+    metrics_host: str = "127.0.0.1"
+    metrics_port: Port = 9090
+    log_format: Annotated[str, Field(pattern="^(json|console)$")] = "json"
+    log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
+    retention_days: Annotated[float, Field(ge=0)] = 7.0
+
+
+class Settings(BaseSettings):
+    """Everything that can be set.
+
+    Attributes
+    ----------
+    node, receive, completeness, detect, ops
+        Sections of the file.
+    sources, destinations
+        Lists of tables; at least one each.
+    webhook
+        Optional.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=ENVIRONMENT_PREFIX, env_nested_delimiter="__"
+    )
+
+    node: NodeSettings = NodeSettings()
+    receive: ReceiveSettings = ReceiveSettings()
+    completeness: CompletenessSettings = CompletenessSettings()
+    detect: DetectSettings = DetectSettings()
+    ops: OpsSettings = OpsSettings()
+    sources: tuple[SourceSettings, ...] = ()
+    destinations: tuple[DestinationSettings, ...] = ()
+    webhook: WebhookSettings | None = None
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003  # the library's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # not read
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # not read
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over the file, whose content is handed in as arguments."""
+        return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _all_there_and_nothing_twice(self) -> Self:
+        for what, given in (("sources", self.sources), ("destinations", self.destinations)):
+            if not given:
+                raise ValueError(f"{what}: none is given; expected at least one [[{what}]] table")
+        titles = [title for source in self.sources for title in source.ae_titles]
+        for what, values in (
+            ("sources: name", [source.name for source in self.sources]),
+            ("sources: AE title", titles),
+            ("destinations: name", [destination.name for destination in self.destinations]),
+        ):
+            for value in sorted({value for value in values if values.count(value) > 1}):
+                raise ValueError(f"{what} {value!r} is given more than once; expected each once")
+        return self
+
+    @model_validator(mode="after")
+    def _ports_differ(self) -> Self:
+        if self.receive.port == self.ops.metrics_port:
+            raise ValueError(
+                f"receive.port and ops.metrics_port are both {self.receive.port}; expected two different ports"
+            )
+        return self
+
+    @property
+    def spool_dir(self) -> Path:
+        """Folder of the spool."""
+        return self.node.data_dir / "spool"
+
+    @property
+    def evidence_dir(self) -> Path:
+        """Folder of pictures and evidence files."""
+        return self.node.data_dir / "evidence"
+
+    @property
+    def metrics_dir(self) -> Path:
+        """Folder through which the roles share their metrics."""
+        return self.node.data_dir / "metrics"
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of the queue."""
+        if self.node.database_url is not None:
+            return self.node.database_url.get_secret_value()
+        return f"sqlite:///{self.node.data_dir / 'queue.sqlite'}"
+
+    def policies(self) -> dict[str, Policy]:
+        """Return the policy of each source by name."""
+        return {source.name: source.policy() for source in self.sources}
+
+
+def load_settings(path: Path | None) -> Settings:
+    """Read the settings from a TOML file and the environment.
+
+    Parameters
+    ----------
+    path : Path or None
+        The file; None for the environment alone.
+
+    Raises
+    ------
+    ConfigurationError
+        With one line for every problem: the key, what was given, what was expected.
+    """
+    content = _read(path) if path is not None else {}
+    try:
+        return Settings(**content)
+    except ValidationError as error:
+        raise ConfigurationError([_line(problem) for problem in error.errors()]) from error
+    except ValueError as error:  # an environment variable that is no JSON where a list is expected
+        raise ConfigurationError([f"environment: {error}"]) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigurationError([f"{path}: cannot be read: {error.strerror}"]) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError([f"{path}: is not TOML: {error}"]) from error
+
+
+def _line(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"]) or "settings"
+    expected = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{key}: {expected}" if problem["loc"] else expected
+    expected = expected[:1].lower() + expected[1:]
+    if problem["type"] == "missing":
+        return f"{key}: {expected}"
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: there is no such setting"
+    return f"{key}: {problem['input']!r} was given; {expected}"

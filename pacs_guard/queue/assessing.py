@@ -1,0 +1,356 @@
+"""From a complete study to a verdict: the sweep's and the detector worker's side of the queue."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from pacs_guard.domain.lifecycle import StudyEvent, StudyState, advance
+from pacs_guard.domain.policy import Decision
+from pacs_guard.errors import LeaseLostError
+from pacs_guard.queue.forwarding import enqueue_deliveries
+from pacs_guard.queue.outbox import announce
+from pacs_guard.queue.rows import ClaimedStudy, Lease, stored_instance
+from pacs_guard.queue.schema import (
+    actions,
+    assessments,
+    association_studies,
+    associations,
+    findings,
+    instances,
+    studies,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sqlalchemy.engine import Connection, RowMapping
+
+    from pacs_guard.domain.completeness import CompletenessRule
+    from pacs_guard.domain.policy import Judgement, Policy
+    from pacs_guard.domain.verdict import Finding, SeriesResult
+    from pacs_guard.queue.database import Database
+
+ASSOCIATION_STALE_SECONDS = 60.0
+"""An association whose receiver has not been heard of for so long no longer keeps a study open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What the worker writes down about one study.
+
+    Attributes
+    ----------
+    judgement : Judgement
+    series : tuple of SeriesResult
+    bundles : dict of str to str
+        Name and version of each detector that ran.
+    evidence : str or None
+        Folder of the pictures and the evidence file, relative to the data folder.
+    started_at : float
+        Seconds since the epoch.
+    kinds : tuple of str
+        Kinds of the suspect findings.
+    """
+
+    judgement: Judgement
+    series: tuple[SeriesResult, ...]
+    bundles: dict[str, str]
+    evidence: str | None
+    started_at: float
+    kinds: tuple[str, ...] = ()
+
+
+class Assessing:
+    """Completion, claims and verdicts.
+
+    Parameters
+    ----------
+    database : Database
+    clock : callable
+        Returns seconds since the epoch.
+    destinations : sequence of str
+        Names of the destinations that a cleared study goes to.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], float], destinations: Sequence[str]) -> None:
+        self._database = database
+        self._clock = clock
+        self._destinations = tuple(destinations)
+
+    def complete_quiet(self, rule: CompletenessRule) -> list[int]:
+        """Mark every study that counts as whole as ready, and return their ids."""
+        now = self._clock()
+        with self._database.write() as connection:
+            query = sa.select(studies).where(studies.c.state == StudyState.RECEIVING)
+            return [
+                row["id"]
+                for row in connection.execute(query).mappings().all()
+                if _is_complete(connection, row, rule, now)
+                and _move(connection, row, StudyEvent.COMPLETED, completed_at=now, attempts=0, bypassed=False)
+            ]
+
+    def claim(self, owner: str, seconds: float) -> ClaimedStudy | None:
+        """Lease the study that has waited longest to `owner`, or return None."""
+        now = self._clock()
+        lease = Lease(owner, now + seconds)
+        with self._database.write() as connection:
+            query = (
+                sa.select(studies)
+                .where(studies.c.state == StudyState.READY)
+                .order_by(studies.c.completed_at)
+                .limit(1)
+                .with_for_update(skip_locked=True)
+            )
+            row = connection.execute(query).mappings().first()
+            if row is None:
+                return None
+            attempts = row["attempts"] + 1
+            _move(connection, row, StudyEvent.CLAIMED, lease_owner=owner, lease_until=lease.until, attempts=attempts)
+            return _claimed(connection, row, attempts, lease)
+
+    def renew(self, study: ClaimedStudy, seconds: float) -> None:
+        """Extend a lease.
+
+        Raises
+        ------
+        LeaseLostError
+            If the study is no longer leased to the claim's owner.
+        """
+        with self._database.write() as connection:
+            result = connection.execute(
+                sa.update(studies).where(_leased_to(study)).values(lease_until=self._clock() + seconds)
+            )
+            if result.rowcount != 1:
+                raise LeaseLostError(f"study {study.id} is no longer leased to {study.lease.owner}")
+
+    def expire_leases(self) -> list[int]:
+        """Return every study whose worker has not been heard of to the waiting ones, and return their ids."""
+        now = self._clock()
+        with self._database.write() as connection:
+            query = sa.select(studies).where(studies.c.state == StudyState.ASSESSING, studies.c.lease_until < now)
+            rows = connection.execute(query).mappings().all()
+            return [
+                row["id"]
+                for row in rows
+                if _move(connection, row, StudyEvent.LEASE_EXPIRED, lease_owner=None, lease_until=None)
+            ]
+
+    def decide(self, study: ClaimedStudy, assessment: Assessment) -> StudyState:
+        """Write a verdict down and let it take effect, in one transaction.
+
+        Returns
+        -------
+        StudyState
+            Where the study stands now. A study under a hold that no person has lifted stays held.
+
+        Raises
+        ------
+        LeaseLostError
+            If the study changed under way; nothing was written then.
+        """
+        now = self._clock()
+        with self._database.write() as connection:
+            query = sa.select(studies).where(_leased_to(study)).with_for_update()
+            row = connection.execute(query).mappings().first()
+            if row is None or row["revision"] != study.revision:
+                raise LeaseLostError(f"study {study.id} changed while it was assessed")
+            _write_assessment(connection, study, assessment, now)
+            hold = row["standing_hold"] or assessment.judgement.decision is Decision.QUARANTINE
+            event = StudyEvent.SUSPECTED if hold else StudyEvent.CLEARED
+            _move(connection, row, event, **_verdict_columns(assessment, now), standing_hold=hold)
+            if hold:
+                announce(connection, study.id, "study_quarantined", _announcement(study, assessment), now)
+            else:
+                enqueue_deliveries(connection, study.id, self._destinations, now)
+        return advance(StudyState.ASSESSING, event)
+
+    def bypass_overdue(self, policies: Mapping[str, Policy], default: Policy) -> list[int]:
+        """Forward every study that waited for a verdict longer than its sources allow, and return their ids.
+
+        A study under a hold that no person has lifted keeps waiting.
+        """
+        now = self._clock()
+        bypassed = []
+        with self._database.write() as connection:
+            query = sa.select(studies).where(
+                studies.c.state.in_([StudyState.READY, StudyState.ASSESSING]),
+                sa.not_(studies.c.standing_hold),
+            )
+            for row in connection.execute(query).mappings().all():
+                policy = strictest(policies, default, _sources(connection, row["id"]))
+                if now - row["completed_at"] < policy.longest_hold_seconds:
+                    continue
+                self._bypass(connection, row, policy.longest_hold_seconds, now)
+                bypassed.append(row["id"])
+        return bypassed
+
+    def _bypass(self, connection: Connection, row: RowMapping, limit: float, now: float) -> None:
+        reason = f"no verdict within the longest hold of {limit:g} s; forwarded without one"
+        _move(
+            connection,
+            row,
+            StudyEvent.BYPASSED,
+            bypassed=True,
+            verdict="UNDETERMINED",
+            reason=reason,
+            decided_at=now,
+            lease_owner=None,
+            lease_until=None,
+        )
+        enqueue_deliveries(connection, row["id"], self._destinations, now)
+        connection.execute(
+            sa.insert(actions).values(study_id=row["id"], action="bypass", who="longest hold", reason=reason, at=now)
+        )
+
+
+def strictest(policies: Mapping[str, Policy], default: Policy, sources: Sequence[str]) -> Policy:
+    """Return the strictest of the policies of `sources`; a source that is no longer configured counts as `default`."""
+    found = [policies.get(source, default) for source in sources] or [default]
+    policy = found[0]
+    for other in found[1:]:
+        policy = policy.strictest(other)
+    return policy
+
+
+def _move(connection: Connection, row: RowMapping, event: StudyEvent, **changes: object) -> bool:
+    """Advance a study unless an instance came in since `row` was read."""
+    state = advance(StudyState(row["state"]), event)
+    result = connection.execute(
+        sa.update(studies)
+        .where(studies.c.id == row["id"], studies.c.state == row["state"], studies.c.revision == row["revision"])
+        .values(state=state, **changes)
+    )
+    return result.rowcount == 1
+
+
+def _is_complete(connection: Connection, row: RowMapping, rule: CompletenessRule, now: float) -> bool:
+    return rule.is_complete(
+        now=now,
+        opened_at=row["opened_at"],
+        last_instance_at=row["last_instance_at"],
+        still_sending=_still_sending(connection, row["id"], now),
+    )
+
+
+def _still_sending(connection: Connection, study_id: int, now: float) -> bool:
+    query = (
+        sa.select(sa.literal(1))
+        .select_from(association_studies.join(associations))
+        .where(
+            association_studies.c.study_id == study_id,
+            associations.c.heartbeat_at > now - ASSOCIATION_STALE_SECONDS,
+        )
+        .limit(1)
+    )
+    return connection.execute(query).first() is not None
+
+
+def _sources(connection: Connection, study_id: int) -> list[str]:
+    query = sa.select(instances.c.source).where(instances.c.study_id == study_id).distinct()
+    return sorted(connection.execute(query).scalars())
+
+
+def _claimed(connection: Connection, row: RowMapping, attempts: int, lease: Lease) -> ClaimedStudy:
+    query = (
+        sa.select(instances)
+        .where(instances.c.study_id == row["id"], instances.c.purged_at.is_(None), sa.not_(instances.c.missing))
+        .order_by(instances.c.id)
+    )
+    members = connection.execute(query).mappings().all()
+    return ClaimedStudy(
+        id=row["id"],
+        study_uid=row["study_uid"],
+        revision=row["revision"],
+        attempts=attempts,
+        sources=tuple(sorted({member["source"] for member in members})),
+        instances=tuple(stored_instance(member, row["study_uid"]) for member in members),
+        lease=lease,
+    )
+
+
+def _leased_to(study: ClaimedStudy) -> Any:
+    return sa.and_(
+        studies.c.id == study.id,
+        studies.c.state == StudyState.ASSESSING,
+        studies.c.lease_owner == study.lease.owner,
+    )
+
+
+def _verdict_columns(assessment: Assessment, now: float) -> dict[str, object]:
+    judgement = assessment.judgement
+    scored = [series for series in assessment.series if series.score is not None]
+    top = max(scored, key=lambda series: series.score or 0.0, default=None)
+    return {
+        "verdict": judgement.verdict,
+        "reason": judgement.reason,
+        "kinds": " ".join(assessment.kinds),
+        "score": top.score if top else None,
+        "p_value": top.p_value if top else None,
+        "bypassed": judgement.bypassed,
+        "decided_at": now,
+        "lease_owner": None,
+        "lease_until": None,
+    }
+
+
+def _announcement(study: ClaimedStudy, assessment: Assessment) -> dict[str, object]:
+    """Say what was found without saying in whom."""
+    return {
+        "verdict": str(assessment.judgement.verdict),
+        "kinds": list(assessment.kinds),
+        "reason": assessment.judgement.reason,
+        "sources": list(study.sources),
+        "instances": len(study.instances),
+        "detectors": assessment.bundles,
+    }
+
+
+def _write_assessment(connection: Connection, study: ClaimedStudy, assessment: Assessment, now: float) -> None:
+    result = connection.execute(
+        sa.insert(assessments).values(
+            study_id=study.id,
+            revision=study.revision,
+            verdict=assessment.judgement.verdict,
+            decision=assessment.judgement.decision,
+            reason=assessment.judgement.reason,
+            bundles=assessment.bundles,
+            series=[_series_json(series) for series in assessment.series],
+            evidence=assessment.evidence,
+            started_at=assessment.started_at,
+            finished_at=now,
+        )
+    )
+    assert result.inserted_primary_key is not None  # noqa: S101  # an insert of one row has one
+    rows = [
+        _finding_row(study.id, result.inserted_primary_key[0], finding)
+        for series in assessment.series
+        for finding in series.findings
+    ]
+    if rows:
+        connection.execute(sa.insert(findings), rows)
+
+
+def _series_json(series: SeriesResult) -> dict[str, object]:
+    return {
+        "series_uid": series.series_uid,
+        "verdict": str(series.verdict),
+        "reason": series.reason,
+        "score": series.score,
+        "p_value": series.p_value,
+    }
+
+
+def _finding_row(study_id: int, assessment_id: int, finding: Finding) -> dict[str, object]:
+    return {
+        "assessment_id": assessment_id,
+        "study_id": study_id,
+        "kind": str(finding.kind),
+        "severity": str(finding.severity),
+        "detector": finding.detector,
+        "score": finding.score,
+        "sentence": finding.sentence,
+        "details": asdict(finding),
+    }

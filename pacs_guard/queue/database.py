@@ -1,0 +1,159 @@
+"""The connection to the database: transactions, SQLite's settings, migrations, and errors translated."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
+
+from pacs_guard.errors import QueueError, QueueUnavailableError, SchemaVersionError
+from pacs_guard.queue import schema
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy.engine import Connection, Engine
+
+_BUSY_TIMEOUT_SECONDS = 30.0
+
+
+class Database:
+    """One database, shared by all threads of a process.
+
+    Parameters
+    ----------
+    url : str
+        An SQLAlchemy URL; ``sqlite:///FILE`` or ``postgresql+psycopg://…``.
+
+    Raises
+    ------
+    QueueUnavailableError
+        If the URL cannot be used.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self.engine = _create_engine(url)
+        except (SQLAlchemyError, ImportError) as error:
+            raise QueueUnavailableError(f"database {_hide_password(url)} cannot be used: {error}") from error
+        # SQLite has one writer at a time; waiting here is fairer and faster than its busy handler's sleeps
+        self._writer = threading.Lock() if self.engine.dialect.name == "sqlite" else nullcontext()
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Open a transaction that is committed durably when the block ends, and rolled back if it raises.
+
+        Raises
+        ------
+        QueueUnavailableError
+            If the database is locked, unreachable or unwritable.
+        QueueError
+            If it refuses a statement for another reason.
+        """
+        with _translated(), self._writer, self.engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a read-only look at one consistent state; takes no writer's turn.
+
+        Raises
+        ------
+        QueueUnavailableError
+            If the database is unreachable.
+        """
+        with _translated(), self.engine.connect().execution_options(read_only=True) as connection:
+            yield connection
+
+    def prepare(self) -> None:
+        """Create the tables, or bring an older database up to date.
+
+        Raises
+        ------
+        SchemaVersionError
+            If a newer release made the database.
+        """
+        found = self.revision()
+        if found == schema.REVISION:
+            return
+        from alembic import command  # noqa: PLC0415  # slow to import, and seldom needed
+        from alembic.util.exc import CommandError  # noqa: PLC0415
+
+        try:
+            with self.write() as connection:
+                command.upgrade(_alembic_config(connection), "head")
+        except CommandError as error:
+            raise SchemaVersionError(
+                f"the database is at schema {found}, this release knows {schema.REVISION}: "
+                "it was made by a newer release; start that one, or restore the backup made before the upgrade"
+            ) from error
+
+    def revision(self) -> str | None:
+        """Return the schema revision of the database, None if it is empty."""
+        with self.read() as connection:
+            if not sa.inspect(connection).has_table("alembic_version"):
+                return None
+            return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+
+def _create_engine(url: str) -> Engine:
+    parsed = sa.make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return sa.create_engine(parsed, pool_pre_ping=True, pool_size=20, max_overflow=80)
+    if parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = sa.create_engine(
+        parsed, connect_args={"timeout": _BUSY_TIMEOUT_SECONDS}, pool_size=20, max_overflow=80, pool_timeout=60
+    )
+    event.listen(engine, "connect", _set_up_sqlite)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _set_up_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # this module begins transactions itself
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    # a writer that begins as a reader can be refused half-way; one that takes its turn at once cannot
+    read_only = connection.get_execution_options().get("read_only", False)
+    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError as error:
+        raise QueueError(f"the database refused a row: {error.orig}") from error
+    except (OperationalError, sa.exc.TimeoutError) as error:
+        raise QueueUnavailableError(f"the database did not answer: {getattr(error, 'orig', error)}") from error
+    except DBAPIError as error:
+        raise QueueError(f"the database refused a statement: {error.orig}") from error
+
+
+def _alembic_config(connection: Connection) -> Any:
+    from alembic.config import Config  # noqa: PLC0415  # slow to import, and seldom needed
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    config.attributes["connection"] = connection
+    return config
+
+
+def _hide_password(url: str) -> str:
+    try:
+        return sa.make_url(url).render_as_string(hide_password=True)
+    except SQLAlchemyError:
+        return "(unreadable URL)"

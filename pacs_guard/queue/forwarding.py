@@ -1,0 +1,325 @@
+"""From a cleared study to its destinations: the deliverer's side of the queue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from pacs_guard.domain.lifecycle import ItemState, StudyEvent, StudyState, advance
+from pacs_guard.errors import LeaseLostError, NotFoundError
+from pacs_guard.queue.rows import ClaimedDelivery, Lease, stored_instance
+from pacs_guard.queue.schema import deliveries, delivery_items, instances, studies
+from pacs_guard.queue.statements import insert_or_ignore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy.engine import Connection, RowMapping
+
+    from pacs_guard.queue.database import Database
+
+
+def enqueue_deliveries(connection: Connection, study_id: int, destinations: Sequence[str], now: float) -> None:
+    """Give every instance of a study that no destination has yet a place in each destination's queue."""
+    for destination in destinations:
+        connection.execute(
+            insert_or_ignore(connection, deliveries).values(
+                study_id=study_id,
+                destination=destination,
+                state=ItemState.PENDING,
+                attempts=0,
+                not_before=now,
+                started_at=now,
+            )
+        )
+    members = (
+        sa.select(deliveries.c.id, instances.c.id, sa.literal(str(ItemState.PENDING)), sa.literal(0))
+        .join(instances, instances.c.study_id == deliveries.c.study_id)
+        .where(
+            deliveries.c.study_id == study_id,
+            deliveries.c.destination.in_(destinations),
+            instances.c.purged_at.is_(None),
+        )
+    )
+    connection.execute(
+        insert_or_ignore(connection, delivery_items).from_select(
+            ["delivery_id", "instance_id", "state", "attempts"], members
+        )
+    )
+    with_pending = sa.select(delivery_items.c.delivery_id).where(
+        delivery_items.c.delivery_id == deliveries.c.id, delivery_items.c.state == ItemState.PENDING
+    )
+    connection.execute(
+        sa.update(deliveries)
+        .where(deliveries.c.study_id == study_id, with_pending.exists())
+        .values(state=ItemState.PENDING, attempts=0, not_before=now, finished_at=None)
+    )
+    _finish_study(connection, study_id, now)
+
+
+class Forwarding:
+    """Claims and progress of deliveries.
+
+    Parameters
+    ----------
+    database : Database
+    clock : callable
+        Returns seconds since the epoch.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+
+    def claim(self, destination: str, owner: str, seconds: float) -> ClaimedDelivery | None:
+        """Lease the next due delivery to `destination`, or return None."""
+        now = self._clock()
+        lease = Lease(owner, now + seconds)
+        with self._database.write() as connection:
+            query = (
+                sa.select(deliveries, studies.c.study_uid)
+                .join(studies)
+                .where(
+                    deliveries.c.destination == destination,
+                    deliveries.c.state == ItemState.PENDING,
+                    deliveries.c.not_before <= now,
+                    sa.or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now),
+                    studies.c.state == StudyState.FORWARDING,
+                )
+                .order_by(deliveries.c.not_before, deliveries.c.id)
+                .limit(1)
+                .with_for_update(skip_locked=True, of=deliveries)
+            )
+            row = connection.execute(query).mappings().first()
+            if row is None:
+                return None
+            connection.execute(
+                sa.update(deliveries)
+                .where(deliveries.c.id == row["id"])
+                .values(lease_owner=owner, lease_until=lease.until)
+            )
+            return _claimed(connection, row, lease)
+
+    def release_leases(self, owner_prefix: str) -> None:
+        """Give back what an earlier life of this deliverer had leased."""
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(deliveries)
+                .where(deliveries.c.lease_owner.startswith(owner_prefix, autoescape=True))
+                .values(lease_owner=None, lease_until=None)
+            )
+
+    def item_delivered(
+        self, delivery: ClaimedDelivery, instance_id: int, *, status: int, transcoded_to: str | None, seconds: float
+    ) -> None:
+        """Write down that the destination has an instance, and extend the lease.
+
+        Raises
+        ------
+        LeaseLostError
+            If the study may no longer be forwarded, or the lease is lost. The instance counts as delivered all the
+            same.
+        """
+        self._item(
+            delivery,
+            instance_id,
+            seconds,
+            state=ItemState.DELIVERED,
+            status=status,
+            error=None,
+            transcoded_to=transcoded_to,
+            delivered_at=self._clock(),
+        )
+
+    def item_failed(
+        self,
+        delivery: ClaimedDelivery,
+        instance_id: int,
+        *,
+        status: int | None,
+        error: str,
+        permanent: bool,
+        seconds: float,
+    ) -> None:
+        """Write down that the destination did not take an instance, and extend the lease.
+
+        Raises
+        ------
+        LeaseLostError
+            If the study may no longer be forwarded, or the lease is lost.
+        """
+        self._item(
+            delivery,
+            instance_id,
+            seconds,
+            state=ItemState.FAILED if permanent else ItemState.PENDING,
+            status=status,
+            error=error,
+            attempts=delivery_items.c.attempts + 1,
+        )
+
+    def _item(self, delivery: ClaimedDelivery, instance_id: int, seconds: float, **changes: Any) -> None:
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(delivery_items)
+                .where(delivery_items.c.delivery_id == delivery.id, delivery_items.c.instance_id == instance_id)
+                .values(**changes)
+            )
+            still_forwarding = (
+                sa.select(sa.literal(1))
+                .where(studies.c.id == deliveries.c.study_id, studies.c.state == StudyState.FORWARDING)
+                .exists()
+            )
+            extended = connection.execute(
+                sa.update(deliveries)
+                .where(_leased_to(delivery), still_forwarding)
+                .values(lease_until=self._clock() + seconds)
+            ).rowcount
+        if extended != 1:
+            raise LeaseLostError(f"study {delivery.study_id} may no longer be forwarded to {delivery.destination}")
+
+    def finish(self, delivery: ClaimedDelivery, *, error: str | None, retry_in: float | None) -> StudyState:
+        """End an attempt.
+
+        Parameters
+        ----------
+        delivery : ClaimedDelivery
+        error : str or None
+            What went wrong, for people.
+        retry_in : float or None
+            Seconds until what is still pending is tried again; None gives it up.
+
+        Returns
+        -------
+        StudyState
+            Where the study stands now.
+        """
+        now = self._clock()
+        with self._database.write() as connection:
+            mine = delivery_items.c.delivery_id == delivery.id
+            leased = connection.execute(
+                sa.update(deliveries)
+                .where(_leased_to(delivery))
+                .values(lease_owner=None, lease_until=None, last_error=error)
+            ).rowcount
+            pending = _count(connection, delivery.id, ItemState.PENDING)
+            if leased and pending and retry_in is None:
+                connection.execute(
+                    sa.update(delivery_items)
+                    .where(mine, delivery_items.c.state == ItemState.PENDING)
+                    .values(state=ItemState.FAILED, error=sa.func.coalesce(delivery_items.c.error, error))
+                )
+                pending = 0
+            if leased:
+                self._settle(connection, delivery, pending, retry_in, now)
+            return _finish_study(connection, delivery.study_id, now)
+
+    def _settle(
+        self, connection: Connection, delivery: ClaimedDelivery, pending: int, retry_in: float | None, now: float
+    ) -> None:
+        failed = _count(connection, delivery.id, ItemState.FAILED)
+        if pending:
+            changes: dict[str, Any] = {"attempts": deliveries.c.attempts + 1, "not_before": now + (retry_in or 0.0)}
+        else:
+            changes = {"state": ItemState.FAILED if failed else ItemState.DELIVERED, "finished_at": now}
+        connection.execute(sa.update(deliveries).where(deliveries.c.id == delivery.id).values(**changes))
+
+    def postpone(self, delivery: ClaimedDelivery) -> None:
+        """Give a lease back without an attempt having been made."""
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(deliveries).where(_leased_to(delivery)).values(lease_owner=None, lease_until=None)
+            )
+
+    def retry(self, study_id: int, destination: str | None = None) -> int:
+        """Try again what was given up, and return how many instances that is.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such study.
+        """
+        now = self._clock()
+        with self._database.write() as connection:
+            study = lock_study(connection, study_id)
+            failed = sa.select(deliveries.c.id).where(
+                deliveries.c.study_id == study_id,
+                deliveries.c.state == ItemState.FAILED,
+                *([deliveries.c.destination == destination] if destination else []),
+            )
+            ids = list(connection.execute(failed).scalars())
+            count = connection.execute(
+                sa.update(delivery_items)
+                .where(delivery_items.c.delivery_id.in_(ids), delivery_items.c.state == ItemState.FAILED)
+                .values(state=ItemState.PENDING, attempts=0, error=None)
+            ).rowcount
+            connection.execute(
+                sa.update(deliveries)
+                .where(deliveries.c.id.in_(ids))
+                .values(state=ItemState.PENDING, attempts=0, not_before=now, finished_at=None)
+            )
+            if count and study["state"] == StudyState.FAILED:
+                connection.execute(
+                    sa.update(studies)
+                    .where(studies.c.id == study_id)
+                    .values(state=advance(StudyState.FAILED, StudyEvent.RETRIED), finished_at=None)
+                )
+        return count
+
+
+def lock_study(connection: Connection, study_id: int) -> RowMapping:
+    """Return a study's row, locked for this transaction.
+
+    Raises
+    ------
+    NotFoundError
+        If there is none.
+    """
+    row = connection.execute(sa.select(studies).where(studies.c.id == study_id).with_for_update()).mappings().first()
+    if row is None:
+        raise NotFoundError(f"there is no study {study_id}")
+    return row
+
+
+def _leased_to(delivery: ClaimedDelivery) -> Any:
+    return sa.and_(deliveries.c.id == delivery.id, deliveries.c.lease_owner == delivery.lease.owner)
+
+
+def _claimed(connection: Connection, row: RowMapping, lease: Lease) -> ClaimedDelivery:
+    query = (
+        sa.select(instances)
+        .join(delivery_items, delivery_items.c.instance_id == instances.c.id)
+        .where(delivery_items.c.delivery_id == row["id"], delivery_items.c.state == ItemState.PENDING)
+        .order_by(delivery_items.c.attempts, instances.c.id)
+    )
+    pending = connection.execute(query).mappings().all()
+    return ClaimedDelivery(
+        id=row["id"],
+        study_id=row["study_id"],
+        study_uid=row["study_uid"],
+        destination=row["destination"],
+        attempts=row["attempts"],
+        pending=tuple(stored_instance(member, row["study_uid"]) for member in pending),
+        lease=lease,
+    )
+
+
+def _count(connection: Connection, delivery_id: int, state: ItemState) -> int:
+    query = sa.select(sa.func.count()).where(
+        delivery_items.c.delivery_id == delivery_id, delivery_items.c.state == state
+    )
+    return connection.execute(query).scalar_one()
+
+
+def _finish_study(connection: Connection, study_id: int, now: float) -> StudyState:
+    """Close a study whose deliveries have all ended, and return where it stands."""
+    study = lock_study(connection, study_id)
+    state = StudyState(study["state"])
+    ends = set(connection.execute(sa.select(deliveries.c.state).where(deliveries.c.study_id == study_id)).scalars())
+    if state is not StudyState.FORWARDING or not ends or ItemState.PENDING in ends:
+        return state
+    event = StudyEvent.GIVEN_UP if ItemState.FAILED in ends else StudyEvent.ALL_DELIVERED
+    state = advance(state, event)
+    connection.execute(sa.update(studies).where(studies.c.id == study_id).values(state=state, finished_at=now))
+    return state

@@ -1,0 +1,240 @@
+"""The tables. Times are seconds since the epoch, UTC; booleans and JSON are SQLAlchemy's portable types."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+REVISION = "0001"
+"""The migration that these tables correspond to."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+studies = Table(
+    "studies",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_uid", String(64), nullable=False, unique=True),
+    Column("state", String(16), nullable=False),
+    Column("verdict", String(16)),
+    Column("reason", Text),
+    Column("kinds", String(64), nullable=False, default=""),
+    Column("score", Float),
+    Column("p_value", Float),
+    # a person has to lift it; late instances and later verdicts do not
+    Column("standing_hold", Boolean, nullable=False, default=False),
+    Column("bypassed", Boolean, nullable=False, default=False),
+    # counted apart from the rows of `instances`, so that the ledger has something to check them against
+    Column("received_count", Integer, nullable=False, default=0),
+    Column("revision", Integer, nullable=False, default=0),
+    Column("created_at", Float, nullable=False),
+    Column("opened_at", Float, nullable=False),
+    Column("last_instance_at", Float, nullable=False),
+    Column("completed_at", Float),
+    Column("decided_at", Float),
+    Column("finished_at", Float),
+    Column("lease_owner", String(128)),
+    Column("lease_until", Float),
+    Column("attempts", Integer, nullable=False, default=0),
+    Index(None, "state", "completed_at"),
+)
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("studies.id"), nullable=False),
+    Column("series_uid", String(64), nullable=False),
+    Column("sop_uid", String(64), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("sop_class_uid", String(64), nullable=False),
+    Column("transfer_syntax_uid", String(64), nullable=False),
+    Column("path", String(255), nullable=False, unique=True),
+    Column("offset", Integer, nullable=False),
+    Column("length", Integer, nullable=False),
+    Column("source", String(64), nullable=False),
+    Column("calling_ae", String(16), nullable=False),
+    Column("received_at", Float, nullable=False),
+    Column("duplicates", Integer, nullable=False, default=0),
+    Column("missing", Boolean, nullable=False, default=False),
+    Column("purged_at", Float),
+    UniqueConstraint("study_id", "series_uid", "sop_uid", "sha256"),
+    Index(None, "sop_uid"),
+)
+
+associations = Table(
+    "associations",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("receiver", String(128), nullable=False),
+    Column("calling_ae", String(16), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("source", String(64), nullable=False),
+    Column("opened_at", Float, nullable=False),
+    Column("heartbeat_at", Float, nullable=False, index=True),
+)
+"""Open associations; a row is removed when its association ends, and ignored once its heartbeat is old."""
+
+association_studies = Table(
+    "association_studies",
+    metadata,
+    Column("association_id", ForeignKey("associations.id", ondelete="CASCADE"), primary_key=True),
+    Column("study_id", ForeignKey("studies.id"), primary_key=True),
+    Index(None, "study_id"),
+)
+
+tallies = Table(
+    "tallies",
+    metadata,
+    Column("source", String(64), primary_key=True),
+    Column("outcome", String(16), primary_key=True),
+    Column("instances", Integer, nullable=False),
+    Column("bytes", Integer, nullable=False),
+)
+"""What was answered to each source, counted in the transaction of the answer."""
+
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("source", String(64), nullable=False),
+    Column("calling_ae", String(16), nullable=False),
+    Column("sop_uid", String(64), nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("path", String(255)),
+    Column("refused_at", Float, nullable=False),
+)
+"""Objects that were answered with a failure and kept aside."""
+
+assessments = Table(
+    "assessments",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("studies.id"), nullable=False, index=True),
+    Column("revision", Integer, nullable=False),
+    Column("verdict", String(16), nullable=False),
+    Column("decision", String(16), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("bundles", JSON, nullable=False),
+    Column("series", JSON, nullable=False),
+    Column("evidence", String(255)),
+    Column("started_at", Float, nullable=False),
+    Column("finished_at", Float, nullable=False),
+)
+
+findings = Table(
+    "findings",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("assessment_id", ForeignKey("assessments.id"), nullable=False, index=True),
+    Column("study_id", ForeignKey("studies.id"), nullable=False, index=True),
+    Column("kind", String(16), nullable=False),
+    Column("severity", String(16), nullable=False),
+    Column("detector", String(64), nullable=False),
+    Column("score", Float, nullable=False),
+    Column("sentence", Text, nullable=False),
+    Column("details", JSON, nullable=False),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("studies.id"), nullable=False),
+    Column("destination", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("not_before", Float, nullable=False, default=0.0),
+    Column("last_error", Text),
+    Column("lease_owner", String(128)),
+    Column("lease_until", Float),
+    Column("started_at", Float, nullable=False),
+    Column("finished_at", Float),
+    UniqueConstraint("study_id", "destination"),
+    Index(None, "destination", "state", "not_before"),
+)
+"""One study's way to one destination; its state is an `ItemState`."""
+
+delivery_items = Table(
+    "delivery_items",
+    metadata,
+    Column("delivery_id", ForeignKey("deliveries.id"), primary_key=True),
+    Column("instance_id", ForeignKey("instances.id"), primary_key=True),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("status", Integer),
+    Column("error", Text),
+    Column("transcoded_to", String(64)),
+    Column("delivered_at", Float),
+    Index(None, "instance_id"),
+    Index(None, "delivery_id", "state", "attempts"),
+)
+
+actions = Table(
+    "actions",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("studies.id"), nullable=False, index=True),
+    Column("action", String(16), nullable=False),
+    Column("who", String(128), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Float, nullable=False),
+)
+"""What people and deadlines did to a study; a trigger refuses to change or delete a row."""
+
+notifications = Table(
+    "notifications",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("studies.id"), nullable=False),
+    Column("event", String(32), nullable=False),
+    Column("payload", JSON, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("not_before", Float, nullable=False, default=0.0),
+    Column("last_error", Text),
+    Column("created_at", Float, nullable=False),
+    Column("sent_at", Float),
+    Column("given_up", Boolean, nullable=False, default=False),
+    Index(None, "sent_at", "not_before"),
+)
+
+ACTIONS_ARE_FOR_GOOD = {
+    "sqlite": [
+        text(
+            f"CREATE TRIGGER actions_no_{verb.lower()} BEFORE {verb} ON actions "
+            "BEGIN SELECT RAISE(ABORT, 'actions are recorded for good'); END"
+        )
+        for verb in ("UPDATE", "DELETE")
+    ],
+    "postgresql": [
+        text(
+            "CREATE FUNCTION actions_are_for_good() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION 'actions are recorded for good'; END $$"
+        ),
+        text(
+            "CREATE TRIGGER actions_are_for_good BEFORE UPDATE OR DELETE ON actions "
+            "FOR EACH ROW EXECUTE FUNCTION actions_are_for_good()"
+        ),
+    ],
+}

@@ -1,0 +1,93 @@
+"""Rows against disk: what reconciliation and retention ask of the queue."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from pacs_guard.domain.lifecycle import StudyState
+from pacs_guard.queue.schema import instances, studies
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator
+
+    from pacs_guard.queue.database import Database
+
+_BATCH = 500
+
+
+class Upkeep:
+    """Instances as files.
+
+    Parameters
+    ----------
+    database : Database
+    clock : callable
+        Returns seconds since the epoch.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+
+    def expected_files(self) -> Iterator[tuple[int, str, int]]:
+        """Yield (instance id, path, smallest size in bytes) of every instance whose bytes should be in the spool."""
+        last = 0
+        while True:
+            query = (
+                sa.select(instances.c.id, instances.c.path, instances.c.offset + instances.c.length)
+                .where(instances.c.id > last, instances.c.purged_at.is_(None))
+                .order_by(instances.c.id)
+                .limit(_BATCH)
+            )
+            with self._database.read() as connection:
+                rows = connection.execute(query).all()
+            if not rows:
+                return
+            yield from rows
+            last = rows[-1][0]
+
+    def known_paths(self, paths: Collection[str]) -> set[str]:
+        """Return those of `paths` that belong to an instance whose bytes are still needed."""
+        found: set[str] = set()
+        listed = list(paths)
+        with self._database.read() as connection:
+            for start in range(0, len(listed), _BATCH):
+                query = sa.select(instances.c.path).where(
+                    instances.c.path.in_(listed[start : start + _BATCH]), instances.c.purged_at.is_(None)
+                )
+                found.update(connection.execute(query).scalars())
+        return found
+
+    def mark_missing(self, instance_ids: Collection[int], *, missing: bool) -> None:
+        """Note that the bytes of instances are gone from the spool, or back in it."""
+        if not instance_ids:
+            return
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(instances)
+                .where(instances.c.id.in_(list(instance_ids)), instances.c.missing != missing)
+                .values(missing=missing)
+            )
+
+    def purge_delivered(self, older_than_seconds: float) -> list[str]:
+        """Mark instances of studies delivered long enough ago as purged, and return their paths for removal.
+
+        Nothing of a held, rejected or failed study is ever returned.
+        """
+        now = self._clock()
+        due = sa.and_(
+            instances.c.purged_at.is_(None),
+            instances.c.study_id.in_(
+                sa.select(studies.c.id).where(
+                    studies.c.state == StudyState.DELIVERED, studies.c.finished_at < now - older_than_seconds
+                )
+            ),
+        )
+        with self._database.write() as connection:
+            rows = connection.execute(sa.select(instances.c.id, instances.c.path).where(due).limit(_BATCH)).all()
+            connection.execute(
+                sa.update(instances).where(instances.c.id.in_([row[0] for row in rows])).values(purged_at=now)
+            )
+        return [row[1] for row in rows]
