@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from pacs_guard.domain.lifecycle import ItemState, StudyState
+from pacs_guard.queue.assessing import ASSOCIATION_STALE_SECONDS
 from pacs_guard.queue.rows import Outcome
 from pacs_guard.queue.schema import (
     actions,
+    associations,
     deliveries,
     delivery_items,
     instances,
@@ -89,6 +91,7 @@ class QueueGauges:
     bypasses : int
         By deadline, ever.
     notifications_waiting : int
+    associations_open : int
     """
 
     studies: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -101,6 +104,7 @@ class QueueGauges:
     refusals: int = 0
     bypasses: int = 0
     notifications_waiting: int = 0
+    associations_open: int = 0
 
 
 _STAGES = {
@@ -174,6 +178,9 @@ class Reports:
                     connection,
                     notifications,
                     sa.and_(notifications.c.sent_at.is_(None), sa.not_(notifications.c.given_up)),
+                ),
+                associations_open=_count(
+                    connection, associations, associations.c.heartbeat_at > now - ASSOCIATION_STALE_SECONDS
                 ),
             )
 

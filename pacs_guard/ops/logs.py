@@ -1,0 +1,73 @@
+"""Structured logs: JSON for machines, coloured lines for people, and no patient's name in either."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+_QUIET_LIBRARIES = ("pynetdicom", "pydicom", "apscheduler", "httpx", "httpcore", "alembic", "absl", "tensorflow")
+
+
+def configure_logging(*, form: str, level: str, role: str | None = None) -> None:
+    """Set up logging for this process, libraries included.
+
+    Parameters
+    ----------
+    form : str
+        ``json`` or ``console``.
+    level : str
+        ``debug``, ``info``, ``warning`` or ``error``.
+    role : str, optional
+        Added to every line.
+    """
+    threshold = getattr(logging, level.upper())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _printable,
+    ]
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if form == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=0)
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.processors.format_exc_info],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=threshold, force=True)
+    for name in _QUIET_LIBRARIES:
+        # what these libraries say of a message may hold its contents
+        logging.getLogger(name).setLevel(logging.ERROR)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.processors.format_exc_info,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    structlog.contextvars.clear_contextvars()
+    if role is not None:
+        structlog.contextvars.bind_contextvars(role=role)
+
+
+def _printable(_logger: object, _method: str, event: Any) -> Any:
+    """Replace control characters, so that no peer can forge a line or a terminal's commands."""
+    for key, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[key] = "".join(
+                character if character.isprintable() or character == "\n" else "\N{REPLACEMENT CHARACTER}"
+                for character in value
+            )
+    return event

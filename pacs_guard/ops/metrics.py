@@ -1,0 +1,268 @@
+"""Prometheus metrics of all roles.
+
+Counters and histograms are written by the process that knows them and summed over processes when they are scraped, so
+that they survive a role's restart. Gauges are read from the queue and the disk at the moment of the scrape.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from prometheus_client.core import Metric
+
+    from pacs_guard.queue.reports import QueueGauges
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
+_SCORES = tuple(step / 10 for step in range(-20, 21))
+
+
+class RoleMetrics:
+    """What the roles count; the three rooms each see the part that their protocol names.
+
+    Parameters
+    ----------
+    registry : CollectorRegistry
+        Where the metrics live.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._instances = Counter(
+            "pacs_guard_received_instances",
+            "Instances received, by source, outcome and C-STORE status.",
+            ["source", "outcome", "status"],
+            registry=registry,
+        )
+        self._bytes = Counter(
+            "pacs_guard_received_bytes",
+            "Bytes of data sets received, by source and outcome.",
+            ["source", "outcome"],
+            registry=registry,
+        )
+        self._receive = Histogram(
+            "pacs_guard_receive_seconds",
+            "Time from an instance's first fragment to its C-STORE response.",
+            ["source"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._accepted = Counter(
+            "pacs_guard_associations_accepted", "Associations accepted.", ["source"], registry=registry
+        )
+        self._refused = Counter(
+            "pacs_guard_associations_refused", "Associations refused, by reason.", ["reason"], registry=registry
+        )
+        self._association = Histogram(
+            "pacs_guard_association_seconds",
+            "Length of associations.",
+            ["source"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._assess = Histogram(
+            "pacs_guard_assess_seconds", "Time to assess a study.", buckets=_SECONDS, registry=registry
+        )
+        self._verdicts = Counter(
+            "pacs_guard_verdicts", "Verdicts, by what was decided.", ["verdict", "decision"], registry=registry
+        )
+        self._bypassed = Counter(
+            "pacs_guard_unjudged_forwards",
+            "Studies forwarded although they were not judged clean, by verdict.",
+            ["verdict"],
+            registry=registry,
+        )
+        self._scores = Histogram(
+            "pacs_guard_detector_score",
+            "Series scores, relative to the operating point at 1.",
+            ["detector"],
+            buckets=_SCORES,
+            registry=registry,
+        )
+        self._detector_errors = Counter(
+            "pacs_guard_detector_errors", "Failures of a detector.", ["detector"], registry=registry
+        )
+        self._delivered = Counter(
+            "pacs_guard_delivered_instances",
+            "Instances that a destination took.",
+            ["destination", "transcoded"],
+            registry=registry,
+        )
+        self._delivered_bytes = Counter(
+            "pacs_guard_delivered_bytes", "Bytes of data sets delivered.", ["destination"], registry=registry
+        )
+        self._deliver = Histogram(
+            "pacs_guard_deliver_seconds",
+            "Time to send one instance.",
+            ["destination"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._deliver_study = Histogram(
+            "pacs_guard_deliver_study_seconds",
+            "Time of a delivery that sent all of a study.",
+            ["destination"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._failures = Counter(
+            "pacs_guard_delivery_failures",
+            "Instances or attempts that a destination did not take.",
+            ["destination", "kind"],
+            registry=registry,
+        )
+        self._notifications = Counter(
+            "pacs_guard_notifications", "Notifications, by result.", ["result"], registry=registry
+        )
+
+    def instance(self, source: str, outcome: str, status: int, length: int, seconds: float) -> None:
+        """Count an answered instance."""
+        self._instances.labels(source, outcome, f"0x{status:04X}").inc()
+        self._bytes.labels(source, outcome).inc(length)
+        self._receive.labels(source).observe(seconds)
+
+    def association_opened(self, source: str) -> None:
+        """Count an accepted association."""
+        self._accepted.labels(source).inc()
+
+    def association_closed(self, source: str, seconds: float) -> None:
+        """Observe how long an association lasted."""
+        self._association.labels(source).observe(seconds)
+
+    def association_refused(self, reason: str) -> None:
+        """Count a refused association."""
+        self._refused.labels(reason).inc()
+
+    def assessed(self, verdict: str, decision: str, seconds: float, *, bypassed: bool) -> None:
+        """Count a verdict."""
+        self._verdicts.labels(verdict, decision).inc()
+        self._assess.observe(seconds)
+        if bypassed:
+            self._bypassed.labels(verdict).inc()
+
+    def scored(self, detector: str, score: float) -> None:
+        """Observe a series score."""
+        self._scores.labels(detector).observe(score)
+
+    def detector_failed(self, detector: str) -> None:
+        """Count a detector's failure."""
+        self._detector_errors.labels(detector).inc()
+
+    def delivered(self, destination: str, seconds: float, length: int, *, transcoded: bool) -> None:
+        """Count an instance that a destination took."""
+        self._delivered.labels(destination, "true" if transcoded else "false").inc()
+        self._delivered_bytes.labels(destination).inc(length)
+        self._deliver.labels(destination).observe(seconds)
+
+    def failed(self, destination: str, kind: str) -> None:
+        """Count a failure of a destination, ``transient`` or ``permanent``."""
+        self._failures.labels(destination, kind).inc()
+
+    def study_delivered(self, destination: str, seconds: float) -> None:
+        """Observe the delivery of a whole study."""
+        self._deliver_study.labels(destination).observe(seconds)
+
+    def notification(self, result: str) -> None:
+        """Count a notification."""
+        self._notifications.labels(result).inc()
+
+
+def role_registry(folder: Path) -> CollectorRegistry:
+    """Return a registry whose values this process shares through `folder`; call it before anything else here.
+
+    Raises
+    ------
+    RuntimeError
+        If prometheus_client was set up for another folder already.
+    """
+    if os.environ.get("PROMETHEUS_MULTIPROC_DIR") != str(folder):
+        raise RuntimeError("PROMETHEUS_MULTIPROC_DIR must name the metrics folder before prometheus_client is imported")
+    return CollectorRegistry()
+
+
+class NodeCollector(Collector):
+    """Gauges read from the queue and the disk when they are scraped.
+
+    Parameters
+    ----------
+    gauges : callable
+        Returns the queue's gauges.
+    free_bytes : callable
+        Returns what may still be written to the spool's disk.
+    models : mapping of str to str
+        Version by detector.
+    roles : callable
+        Returns seconds since each role was last heard of.
+    """
+
+    def __init__(
+        self,
+        *,
+        gauges: Callable[[], QueueGauges],
+        free_bytes: Callable[[], int],
+        models: Mapping[str, str],
+        roles: Callable[[], Mapping[str, float]],
+    ) -> None:
+        self._gauges = gauges
+        self._free_bytes = free_bytes
+        self._models = models
+        self._roles = roles
+
+    def describe(self) -> Iterator[Metric]:
+        """Yield nothing, so that registering asks no database."""
+        yield from ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the present values."""
+        gauges = self._gauges()
+        yield _labelled(
+            "pacs_guard_studies", "Studies, by state and verdict.", ["state", "verdict"], gauges.studies.items()
+        )
+        stages = {(stage,): float(count) for stage, count in gauges.depth.items()}
+        yield _labelled("pacs_guard_queue_depth", "Studies in each stage.", ["stage"], stages.items())
+        ages = {(stage,): age for stage, age in gauges.oldest_seconds.items()}
+        yield _labelled(
+            "pacs_guard_queue_oldest_age_seconds", "Age of each stage's oldest study.", ["stage"], ages.items()
+        )
+        backlog = {(name,): float(count) for name, count in gauges.delivery_backlog.items()}
+        yield _labelled(
+            "pacs_guard_delivery_backlog",
+            "Studies not yet wholly with a destination.",
+            ["destination"],
+            backlog.items(),
+        )
+        for name, text, value in (
+            ("pacs_guard_associations_open", "Associations open now.", gauges.associations_open),
+            ("pacs_guard_quarantine_instances", "Instances held or rejected.", gauges.quarantine_instances),
+            ("pacs_guard_quarantine_bytes", "Their bytes.", gauges.quarantine_bytes),
+            ("pacs_guard_missing_instances", "Instances whose bytes are gone.", gauges.missing_instances),
+            ("pacs_guard_refused_instances", "Objects ever refused and recorded.", gauges.refusals),
+            ("pacs_guard_notifications_waiting", "Notifications not yet sent.", gauges.notifications_waiting),
+            ("pacs_guard_spool_free_bytes", "Room left on the spool's disk.", self._free_bytes()),
+        ):
+            yield GaugeMetricFamily(name, text, value=value)
+        yield CounterMetricFamily(
+            "pacs_guard_bypasses", "Studies forwarded as their longest hold was over.", value=gauges.bypasses
+        )
+        heard = {(role,): seconds for role, seconds in self._roles().items()}
+        yield _labelled("pacs_guard_role_heartbeat_age_seconds", "Since a role was heard of.", ["role"], heard.items())
+        models = InfoMetricFamily("pacs_guard_model", "Detectors and their versions.", labels=["detector"])
+        for detector, version in self._models.items():
+            models.add_metric([detector], {"version": version})
+        yield models
+
+
+def _labelled(
+    name: str, text: str, labels: list[str], values: Iterable[tuple[tuple[str, ...], float]]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for key, value in sorted(values):
+        family.add_metric(list(key), value)
+    return family
