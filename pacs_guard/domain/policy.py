@@ -98,16 +98,30 @@ class Judgement:
 def study_verdict(series: Iterable[SeriesResult]) -> tuple[Verdict, str]:
     """Combine the verdicts of a study's series: a suspicion outweighs all, a doubt outweighs silence.
 
-    A study with no series at all is undetermined.
+    A CT study nearly always brings a localizer and a dose report along. Such series are out of scope: they stay
+    undetermined themselves, and do not make a doubt of a study in which every CT series was judged clean. A study
+    with nothing but such series, or with no series at all, is undetermined.
     """
     results = list(series)
     for verdict in (Verdict.SUSPECTED, Verdict.UNDETERMINED):
-        reasons = [result.reason for result in results if result.verdict is verdict]
+        reasons = [
+            result.reason
+            for result in results
+            if result.verdict is verdict and (verdict is Verdict.SUSPECTED or not result.out_of_scope)
+        ]
         if reasons:
             return verdict, reasons[0]
-    if not results:
-        return Verdict.UNDETERMINED, "the study has no series that could be judged"
-    return Verdict.CLEAN, results[0].reason
+    clean = [result for result in results if result.verdict is Verdict.CLEAN]
+    outside = [result for result in results if result.verdict is not Verdict.CLEAN]
+    if clean:
+        return Verdict.CLEAN, clean[0].reason + _aside(outside)
+    if outside:
+        return Verdict.UNDETERMINED, outside[0].reason
+    return Verdict.UNDETERMINED, "the study has no series that could be judged"
+
+
+def _aside(outside: list[SeriesResult]) -> str:
+    return f"; not judged: {'; '.join(sorted({result.reason for result in outside}))}" if outside else ""
 
 
 def judge(policy: Policy, series: Sequence[SeriesResult], *, failure: str | None = None) -> Judgement:

@@ -165,6 +165,8 @@ class SeriesResult:
         In the order of the volume.
     findings : tuple of Finding
         Everything found.
+    out_of_scope : bool
+        Whether it is undetermined because nothing in it is a CT slice at all.
     """
 
     series_uid: str
@@ -174,6 +176,7 @@ class SeriesResult:
     p_value: float | None = None
     slices: tuple[SliceScore, ...] = ()
     findings: tuple[Finding, ...] = ()
+    out_of_scope: bool = False
 
 
 def series_verdict(findings: tuple[Finding, ...], failures: tuple[str, ...]) -> tuple[Verdict, str]:

@@ -135,4 +135,5 @@ class AssembledSeries:
     volume: Volume | None = None
     refusal: str | None = None
     files: dict[str, str] = field(default_factory=dict)
+    out_of_scope: bool = False
     notes: tuple[str, ...] = ()
