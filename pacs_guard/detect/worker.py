@@ -1,0 +1,218 @@
+"""The worker: claims complete studies, has them assessed, and lets the verdict take effect."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from pacs_guard.detect.assess import assess_series
+from pacs_guard.detect.report import series_report, write_evidence
+from pacs_guard.domain.policy import judge, suspect_kinds
+from pacs_guard.errors import LeaseLostError, PacsGuardError, QueueError
+from pacs_guard.queue.assessing import Assessment, strictest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from pacs_guard.detect.assess import DetectMetrics
+    from pacs_guard.detect.detector import Detector
+    from pacs_guard.domain.instance import StoredInstance
+    from pacs_guard.domain.policy import Policy
+    from pacs_guard.domain.verdict import SeriesResult
+    from pacs_guard.domain.volume import AssembledSeries
+    from pacs_guard.queue.assessing import Assessing
+    from pacs_guard.queue.rows import ClaimedStudy
+
+_IDLE_SECONDS = 0.5
+_PAUSE_SECONDS = 5.0
+_LOG = structlog.get_logger(__name__)
+
+
+class Worker:
+    """Assesses one study at a time.
+
+    Parameters
+    ----------
+    assessing : Assessing
+        The queue.
+    assemble : callable
+        Turns a study's instances into series, one at a time.
+    detectors : sequence of Detector
+    policies : mapping of str to Policy
+        By source.
+    default_policy : Policy
+        For sources that are no longer configured.
+    data_dir : Path
+        Evidence goes into its folder ``evidence``.
+    metrics : DetectMetrics
+    clock : callable
+        Returns seconds since the epoch.
+    owner : str
+        Name of this worker in leases.
+    lease_seconds : float
+    max_attempts : int
+        How often a study may bring a worker down.
+    """
+
+    def __init__(
+        self,
+        *,
+        assessing: Assessing,
+        assemble: Callable[[Sequence[StoredInstance]], Iterable[AssembledSeries]],
+        detectors: Sequence[Detector],
+        policies: Mapping[str, Policy],
+        default_policy: Policy,
+        data_dir: Path,
+        metrics: DetectMetrics,
+        clock: Callable[[], float],
+        owner: str,
+        lease_seconds: float,
+        max_attempts: int,
+    ) -> None:
+        self._assessing = assessing
+        self._assemble = assemble
+        self._detectors = tuple(detectors)
+        self._policies = policies
+        self._default_policy = default_policy
+        self._data_dir = data_dir
+        self._metrics = metrics
+        self._clock = clock
+        self._owner = owner
+        self._lease_seconds = lease_seconds
+        self._max_attempts = max_attempts
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set; the study under way is finished first."""
+        while not stop.is_set():
+            try:
+                worked = self.work_once()
+            except QueueError as error:
+                _LOG.error("queue does not answer; trying again", error=str(error))
+                stop.wait(_PAUSE_SECONDS)
+                continue
+            if not worked:
+                stop.wait(_IDLE_SECONDS)
+
+    def work_once(self) -> bool:
+        """Assess the study that has waited longest; return whether there was one."""
+        study = self._assessing.claim(self._owner, self._lease_seconds)
+        if study is None:
+            return False
+        log = _LOG.bind(study=study.id, instances=len(study.instances), attempt=study.attempts)
+        log.info("assessing study")
+        with _Renewal(self._assessing, study, self._lease_seconds):
+            assessment, seconds = self._assess(study)
+        try:
+            state = self._assessing.decide(study, assessment)
+        except LeaseLostError as error:
+            log.info("assessment dropped", why=str(error))
+            return True
+        judgement = assessment.judgement
+        self._metrics.assessed(judgement.verdict, judgement.decision, seconds, bypassed=judgement.bypassed)
+        log.info(
+            "study assessed",
+            verdict=str(judgement.verdict),
+            decision=str(judgement.decision),
+            reason=judgement.reason,
+            state=str(state),
+            seconds=round(seconds, 3),
+        )
+        return True
+
+    def _assess(self, study: ClaimedStudy) -> tuple[Assessment, float]:
+        started, since = self._clock(), time.monotonic()
+        evidence = self._data_dir / "evidence" / f"{study.id}-{study.revision}-{uuid.uuid4().hex[:8]}"
+        results, reports, failure = self._results(study, evidence)
+        policy = strictest(self._policies, self._default_policy, study.sources)
+        judgement = judge(policy, results, failure=failure)
+        bundles = {detector.name: detector.version for detector in self._detectors}
+        kept = any(result.findings for result in results)
+        if kept:
+            evidence.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_evidence(evidence, _evidence(study, judgement.reason, judgement.verdict, bundles, reports))
+        assessment = Assessment(
+            judgement=judgement,
+            series=tuple(results),
+            bundles=bundles,
+            evidence=str(evidence.relative_to(self._data_dir)) if kept else None,
+            started_at=started,
+            kinds=suspect_kinds(results),
+        )
+        return assessment, time.monotonic() - since
+
+    def _results(
+        self, study: ClaimedStudy, evidence: Path
+    ) -> tuple[list[SeriesResult], list[dict[str, Any]], str | None]:
+        results: list[SeriesResult] = []
+        reports: list[dict[str, Any]] = []
+        if study.attempts > self._max_attempts:
+            return results, reports, f"the detector ended {study.attempts - 1} times without a verdict on this study"
+        failure = None
+        try:
+            for number, series in enumerate(self._assemble(study.instances), start=1):
+                folder = evidence / f"series-{number}"
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                result, failed = assess_series(series, self._detectors, self._metrics, folder)
+                failure = failure or failed
+                results.append(result)
+                reports.append(series_report(study.study_uid, result, series.files) | {"folder": folder.name})
+                _remove_if_empty(folder)
+        except (PacsGuardError, OSError, MemoryError) as error:
+            _LOG.exception("study cannot be assessed", study=study.id)
+            failure = f"the study could not be read: {error or type(error).__name__}"
+        _remove_if_empty(evidence)
+        return results, reports, failure
+
+
+def _evidence(
+    study: ClaimedStudy, reason: str, verdict: str, bundles: dict[str, str], reports: list[dict[str, Any]]
+) -> dict[str, Any]:
+    return {
+        "study_uid": study.study_uid,
+        "study": study.id,
+        "verdict": str(verdict),
+        "reason": reason,
+        "detectors": bundles,
+        "instances": [
+            {"sop_uid": instance.key.sop_uid, "sha256": instance.key.sha256, "file": instance.path}
+            for instance in study.instances
+        ],
+        "series": reports,
+    }
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+class _Renewal:
+    """Keeps a lease alive while the block runs."""
+
+    def __init__(self, assessing: Assessing, study: ClaimedStudy, seconds: float) -> None:
+        self._assessing = assessing
+        self._study = study
+        self._seconds = seconds
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._done.wait(self._seconds / 3):
+            try:
+                self._assessing.renew(self._study, self._seconds)
+            except LeaseLostError:
+                return  # the verdict will be refused; nothing else has to know
+            except QueueError as error:
+                _LOG.warning("lease not renewed; trying again", study=self._study.id, error=str(error))
