@@ -93,29 +93,56 @@ class Grid:
 
     def __init__(self, shape: tuple[int, int], spacing_mm: tuple[float, float]) -> None:
         rows, columns = (np.arange(n, dtype=np.float32) - (n - 1) / 2 for n in shape)
-        self.x, self.y = np.meshgrid(columns * spacing_mm[1], rows * spacing_mm[0])
+        self._lines = (columns * np.float32(spacing_mm[1]), rows * np.float32(spacing_mm[0]))
+        self.x, self.y = np.meshgrid(*self._lines)
         self.distance = np.hypot(self.x, self.y)
         self.angle = np.arctan2(self.y, self.x)
         self.pixel_mm = float(spacing_mm[0])
 
     def inside(self, distance_mm: Plane) -> Plane:
         """Turn a signed distance (positive inside) into coverage, 0 to 1."""
-        covered: Plane = np.clip(distance_mm / self.pixel_mm + 0.5, 0, 1).astype(np.float32)
-        return covered
+        covered: Plane = np.clip(distance_mm / np.float32(self.pixel_mm) + np.float32(0.5), 0, 1)
+        return covered.astype(np.float32, copy=False)
 
     def oval(self, x: float, y: float, a: float, b: float, *, turn: float = 0.0, power: float = 2.0) -> Plane:
         """Return the signed distance, roughly, from a (super)ellipse's edge; positive inside, mm."""
-        dx, dy = self.x - x, self.y - y
-        u, v = dx * np.cos(turn) + dy * np.sin(turn), dy * np.cos(turn) - dx * np.sin(turn)
-        radius = (np.abs(u / a) ** power + np.abs(v / b) ** power) ** (1 / power)
-        signed: Plane = ((1 - radius) * min(a, b)).astype(np.float32)
-        return signed
+        return _oval(self.x - np.float32(x), self.y - np.float32(y), a, b, turn, power)
+
+    def paint_oval(
+        self,
+        hu: Plane,
+        value: float,
+        centre: tuple[float, float],
+        axes: tuple[float, float],
+        *,
+        turn: float = 0.0,
+        power: float = 2.0,
+    ) -> None:
+        """Fill a small (super)ellipse with a value, in place, at the cost of its own pixels only."""
+        reach = max(axes) + 2 * self.pixel_mm
+        low, high = (
+            [np.searchsorted(line, middle + way * reach) for line, middle in zip(self._lines, centre, strict=True)]
+            for way in (-1, 1)
+        )
+        box = (slice(low[1], high[1]), slice(low[0], high[0]))
+        depth = _oval(self.x[box] - np.float32(centre[0]), self.y[box] - np.float32(centre[1]), *axes, turn, power)
+        _paint(hu[box], self.inside(depth), value)
+
+
+def _oval(dx: Plane, dy: Plane, a: float, b: float, turn: float, power: float) -> Plane:
+    cosine, sine = np.float32(np.cos(turn)), np.float32(np.sin(turn))
+    u, v = (dx * cosine + dy * sine) / np.float32(a), (dy * cosine - dx * sine) / np.float32(b)
+    radius = np.hypot(u, v) if power == 2 else (np.abs(u) ** power + np.abs(v) ** power) ** (1 / power)
+    signed: Plane = ((1 - radius) * np.float32(min(a, b))).astype(np.float32, copy=False)
+    return signed
 
 
 def section(chest: Chest, grid: Grid, z: float) -> Section:
     """Return the slice at height `z`, mm from the middle of the lungs."""
     height = 0.5 + z / LUNG_HEIGHT_MM
-    outline = 1 + sum(a * np.cos(k * grid.angle + p + t * z) for k, (a, p, t) in enumerate(chest.waves, start=2))
+    outline = np.ones_like(grid.angle)
+    for order, (amplitude, phase, twist) in enumerate(chest.waves, start=2):
+        outline += np.float32(amplitude) * np.cos(order * grid.angle + np.float32(phase + twist * z))
     body = _radial_depth(grid, outline, _half_axes(chest, height, 0), power=2.35)
     cavity = _radial_depth(grid, outline, _half_axes(chest, height, 1), power=2.2)
     lung = grid.inside(_lung_depth(chest, grid, cavity, z, height))
@@ -155,7 +182,7 @@ def _half_axes(chest: Chest, height: float, layer: int) -> tuple[float, float]:
 
 
 def _radial_depth(grid: Grid, outline: Plane, axes: tuple[float, float], *, power: float) -> Plane:
-    a, b = axes
+    a, b = (np.float32(axis) for axis in axes)
     radius = (np.abs(grid.x / a) ** power + np.abs(grid.y / b) ** power) ** (1 / power) / outline
     depth: Plane = (grid.distance * (1 / np.maximum(radius, 1e-3) - 1)).astype(np.float32)
     return depth
@@ -204,18 +231,19 @@ def _below_diaphragm(grid: Grid, hu: Plane, cavity: Plane, z: float, height: flo
 
 def _mediastinum(chest: Chest, grid: Grid, hu: Plane, z: float, height: float) -> None:
     heart = _heart(chest, grid, z)
-    _paint(hu, grid.inside(heart), MUSCLE + 50)
-    _paint(hu, grid.inside(np.minimum(heart - 9, grid.oval(38, -30, 34, 22, turn=0.6))), BLOOD)
-    _paint(hu, grid.inside(np.minimum(heart - 5, grid.oval(-14, -24, 24, 30))), BLOOD + 10)
-    _paint(hu, grid.inside(grid.oval(24, 47, 13, 13)), BLOOD)
+    if heart.max() > 0:
+        _paint(hu, grid.inside(heart), MUSCLE + 50)
+        _paint(hu, grid.inside(np.minimum(heart - 9, grid.oval(38, -30, 34, 22, turn=0.6))), BLOOD)
+        _paint(hu, grid.inside(np.minimum(heart - 5, grid.oval(-14, -24, 24, 30))), BLOOD + 10)
+    grid.paint_oval(hu, BLOOD, (24, 47), (13, 13))
     if height > 0.47:
-        _paint(hu, grid.inside(grid.oval(-6, -22, 15, 15)), BLOOD)
-        _paint(hu, grid.inside(grid.oval(-25, -18, 9, 10)), BLOOD + 30)
+        grid.paint_oval(hu, BLOOD, (-6, -22), (15, 15))
+        grid.paint_oval(hu, BLOOD + 30, (-25, -18), (9, 10))
     if 0.66 < height < 0.75:
-        _paint(hu, grid.inside(grid.oval(12, 12, 14, 46, turn=-0.45)), BLOOD)
+        grid.paint_oval(hu, BLOOD, (12, 12), (14, 46), turn=-0.45)
     if 0.46 < height < 0.6:
-        _paint(hu, grid.inside(grid.oval(2, -2, 42, 10, turn=0.12)), BLOOD + 10)
-    _paint(hu, grid.inside(grid.oval(6, 34, 8, 5)), MUSCLE)
+        grid.paint_oval(hu, BLOOD + 10, (2, -2), (42, 10), turn=0.12)
+    grid.paint_oval(hu, MUSCLE, (6, 34), (8, 5))
 
 
 def _airways(grid: Grid, hu: Plane, z: float) -> None:
@@ -226,8 +254,8 @@ def _airways(grid: Grid, hu: Plane, z: float) -> None:
     for side in (-1, 1) if spread else (0,):
         x, y = side * (4 + spread), 14 + 0.1 * spread
         a = 8.5 if not side else 6.5
-        _paint(hu, grid.inside(grid.oval(x, y, a + 1.6, a + 1.6)), MUSCLE)
-        _paint(hu, grid.inside(grid.oval(x, y, a, a)), AIR)
+        grid.paint_oval(hu, MUSCLE, (x, y), (a + 1.6, a + 1.6))
+        grid.paint_oval(hu, AIR, (x, y), (a, a))
 
 
 def _ribs(chest: Chest, grid: Grid, hu: Plane, cavity: Plane, z: float) -> None:
@@ -242,24 +270,23 @@ def _ribs(chest: Chest, grid: Grid, hu: Plane, cavity: Plane, z: float) -> None:
     _paint(hu, core, 180)
     cartilage = (coverage * front).astype(np.float32)
     _paint(hu, cartilage, 95)
-    sternum = grid.oval(0, -chest.half_depth_mm + 21, 17, 6, power=3)
-    _paint(hu, grid.inside(sternum), 420)
-    _paint(hu, grid.inside(sternum - 2), 120)
+    front_y = -chest.half_depth_mm + 21
+    grid.paint_oval(hu, 420, (0, front_y), (17, 6), power=3)
+    grid.paint_oval(hu, 120, (0, front_y), (15, 4), power=3)
 
 
 def _spine(chest: Chest, grid: Grid, hu: Plane, z: float) -> None:
-    y = chest.half_depth_mm - 52
+    y = _half_axes(chest, 0.5 + z / LUNG_HEIGHT_MM, 0)[1] - 54
     disc = abs(z % 27 - 13.5) > 11.5
-    body = grid.oval(0, y, 18, 15, power=2.6)
-    _paint(hu, grid.inside(body + 3), MUSCLE)
-    _paint(hu, grid.inside(body), 90 if disc else 480)
-    _paint(hu, grid.inside(body - 1.6), 85 if disc else 170)
+    grid.paint_oval(hu, MUSCLE, (0, y), (21, 18), power=2.6)
+    grid.paint_oval(hu, 90 if disc else 480, (0, y), (18, 15), power=2.6)
+    grid.paint_oval(hu, 85 if disc else 170, (0, y), (16.2, 13.4), power=2.6)
     for side in (-1, 1):
-        _paint(hu, grid.inside(grid.oval(side * 27, y + 36, 19, 13)), MUSCLE + 3)
-        _paint(hu, grid.inside(grid.oval(side * 17, y + 21, 16, 5, turn=side * 0.55)), 330)
-    _paint(hu, grid.inside(grid.oval(0, y + 21, 13, 11)), 520)
-    _paint(hu, grid.inside(grid.oval(0, y + 20, 8.5, 7.5)), 25)
-    _paint(hu, grid.inside(grid.oval(0, y + 37, 3.2, 9)), 380)
+        grid.paint_oval(hu, MUSCLE + 3, (side * 27, y + 36), (19, 13))
+        grid.paint_oval(hu, 330, (side * 17, y + 21), (16, 5), turn=side * 0.55)
+    grid.paint_oval(hu, 520, (0, y + 21), (13, 11))
+    grid.paint_oval(hu, 25, (0, y + 20), (8.5, 7.5))
+    grid.paint_oval(hu, 380, (0, y + 37), (3.2, 9))
 
 
 def _scapulae(grid: Grid, hu: Plane, height: float, chest: Chest) -> None:
@@ -267,9 +294,8 @@ def _scapulae(grid: Grid, hu: Plane, height: float, chest: Chest) -> None:
         return
     for side in (-1, 1):
         x, y = side * (chest.half_width_mm - 45), chest.half_depth_mm - 52
-        plate = grid.oval(x, y, 4.5, 38, turn=side * 0.75)
-        _paint(hu, grid.inside(plate), 540)
-        _paint(hu, grid.inside(plate - 1.8), 210)
+        grid.paint_oval(hu, 540, (x, y), (4.5, 38), turn=side * 0.75)
+        grid.paint_oval(hu, 210, (x, y), (2.7, 23), turn=side * 0.75)
 
 
 def _table(grid: Grid, hu: Plane, chest: Chest) -> None:

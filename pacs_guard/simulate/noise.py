@@ -89,10 +89,19 @@ class NoiseModel:
         image /= image.std()
         return image
 
-    def texture(self, rng: np.random.Generator, coarsest_mm: float, slope: float = 1.3) -> NDArray[np.float32]:
-        """Return a fractal texture of unit variance, amplitude falling with f^-slope, shape (rows, columns)."""
-        amplitude = (self._frequency + 1 / coarsest_mm) ** -slope
-        amplitude[0, 0] = 0
+    def texture(self, rng: np.random.Generator, coarsest_mm: float, slope: float = 2.0) -> NDArray[np.float32]:
+        """Return a texture of unit variance without structure beyond a size, shape (rows, columns).
+
+        Parameters
+        ----------
+        rng : numpy.random.Generator
+            Source of randomness.
+        coarsest_mm : float
+            Size from which on its power no longer grows, mm.
+        slope : float
+            Its amplitude falls with f^-slope.
+        """
+        amplitude = (1 + (self._frequency * coarsest_mm) ** 2) ** (-slope / 2)
         image = self._filtered(self._white(rng), amplitude)
         image /= image.std()
         return image

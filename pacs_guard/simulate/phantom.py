@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FIELD_OF_VIEW_MM = 360.0
 _TIPS_PER_LUNG = 420
+_FINE_HU = 27
 _SLICE_CORRELATION = 0.15
 _AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
@@ -116,14 +117,13 @@ def _add_texture(anatomy: _Anatomy, model: NoiseModel, rng: np.random.Generator,
     """Parenchyma is a fractal of vessels too small to resolve; muscle is interleaved with fat."""
     keep = float(np.exp(-slice_mm / 3.0))
     fresh = np.sqrt(1 - keep**2)
-    fine, coarse = model.texture(rng, 12), model.texture(rng, 40, 2.2)
-    for hu, lung, muscle in zip(anatomy.hu, anatomy.lung, anatomy.muscle, strict=True):
-        fine = keep * fine + fresh * model.texture(rng, 12)
+    fine, coarse = model.texture(rng, 6), model.texture(rng, 40, 2.2)
+    for i, (hu, lung, muscle) in enumerate(zip(anatomy.hu, anatomy.lung, anatomy.muscle, strict=True)):
+        fine = keep * fine + fresh * model.texture(rng, 6)
         coarse = 0.9 * coarse + 0.436 * model.texture(rng, 40, 2.2)
-        hu += lung * (22 * fine + 14 * coarse)
-        strands = np.clip((coarse - 0.9) * 3, 0, 1) * muscle
-        hu += strands * (FAT - hu) * 0.8
-        hu += (1 - lung) * (hu > -200) * 4 * coarse
+        strands = np.clip((coarse - 0.9) * 3, 0, 1) * muscle * 0.8
+        solid = (1 - lung) * (hu > -200)
+        anatomy.hu[i] += lung * (_FINE_HU * fine + 12 * coarse) + strands * (FAT - hu) + solid * 4 * coarse
 
 
 def _add_vessels(anatomy: _Anatomy, spacing: tuple[float, float, float], rng: np.random.Generator) -> None:
@@ -181,7 +181,8 @@ def _noise_level(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the relative noise of each pixel: higher where rays cross much tissue, 1 about the middle of the body."""
     step = max(1, image.shape[0] // 64)
     tissue = np.clip((image[::step, ::step] + 1000) / 1000, 0, 2)
-    crossed = ndimage.gaussian_filter(tissue, 9) ** 0.5
-    level = 0.25 + 0.75 * crossed / max(float(np.percentile(crossed, 95)), 1e-3)
+    crossed = ndimage.gaussian_filter(tissue, 8) ** 0.8
+    # the beam is filtered by what surrounds a pixel, so that the lungs are less noisy than the heart between them
+    level = 0.15 + 0.85 * crossed / max(float(np.percentile(crossed, 95)), 1e-3)
     wide: NDArray[np.float32] = ndimage.zoom(level, image.shape[0] / level.shape[0], order=1).astype(np.float32)
     return wide

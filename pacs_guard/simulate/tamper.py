@@ -157,7 +157,8 @@ def _generated(cube: NDArray[np.float32], rng: np.random.Generator) -> NDArray[n
     soft = ndimage.gaussian_filter(middle, 1.0)
     # a generator renders its surroundings too, a little softer than they were
     around = ndimage.gaussian_filter(cube, 0.5)
-    return around + soft * (filled - around)
+    result: NDArray[np.float32] = around + soft * (filled - around)
+    return result
 
 
 def _smooth_noise(shape: tuple[int, ...], sigma: float, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -186,8 +187,9 @@ def _noise(volume: Volume, touch: _Cut, kind: str, rng: np.random.Generator) -> 
     residual = np.clip(sample - ndimage.gaussian_filter(sample, (0, 2, 2)), -80, 80)
     if kind == "copied":
         # touched lightly: the generated texture must not be drowned
-        return 0.6 * residual
-    return (0.6 * float(residual.std()) * rng.standard_normal(touch.shape)).astype(np.float32)
+        copied: NDArray[np.float32] = 0.6 * residual
+        return copied
+    return rng.standard_normal(touch.shape, dtype=np.float32) * np.float32(0.6 * float(residual.std()))
 
 
 def _noise_site(volume: Volume) -> Site:

@@ -67,7 +67,7 @@ def grow_tree(rng: np.random.Generator, root_mm: NDArray[np.float64], tips_mm: N
         cubes[parent[i]] += cubes[i]
     start, end, radius = nodes[parent[1:]], nodes[1:], np.cbrt(cubes[1:])
     length = np.linalg.norm(end - start, axis=1, keepdims=True)
-    middle = (start + end) / 2 + rng.normal(size=start.shape) * 0.12 * length
+    middle = (start + end) / 2 + rng.normal(size=start.shape) * 0.08 * length
     return Tubes(np.vstack([start, middle]), np.vstack([middle, end]), np.tile(radius, 2))
 
 
@@ -115,4 +115,5 @@ def _capsule(
         t = np.clip((z * along[0] + y * along[1] + x * along[2]) / square, 0, 1)
         distance = np.sqrt((z - t * along[0]) ** 2 + (y - t * along[1]) ** 2 + (x - t * along[2]) ** 2)
         total += np.clip((radius - distance) / spacing[1] + 0.5, 0, 1)
-    return total / len(_SUBSLICES)
+    total /= len(_SUBSLICES)
+    return total
