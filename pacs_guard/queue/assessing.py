@@ -130,7 +130,12 @@ class Assessing:
         """Return every study whose worker has not been heard of to the waiting ones, and return their ids."""
         now = self._clock()
         with self._database.write() as connection:
-            query = sa.select(studies).where(studies.c.state == StudyState.ASSESSING, studies.c.lease_until < now)
+            query = (
+                sa.select(studies)
+                .where(studies.c.state == StudyState.ASSESSING, studies.c.lease_until < now)
+                .order_by(studies.c.id)
+                .with_for_update()  # a worker that renews just now keeps its study
+            )
             rows = connection.execute(query).mappings().all()
             return [
                 row["id"]
@@ -158,12 +163,15 @@ class Assessing:
             if row is None or row["revision"] != study.revision:
                 raise LeaseLostError(f"study {study.id} changed while it was assessed")
             _write_assessment(connection, study, assessment, now)
-            hold = row["standing_hold"] or assessment.judgement.decision is Decision.QUARANTINE
+            quarantine = assessment.judgement.decision is Decision.QUARANTINE
+            hold = row["standing_hold"] or quarantine
             event = StudyEvent.SUSPECTED if hold else StudyEvent.CLEARED
-            _move(connection, row, event, **_verdict_columns(assessment, now), standing_hold=hold)
-            if hold:
+            # a hold keeps the verdict that it was made for, so that a person sees why
+            verdict = {} if hold and not quarantine else _verdict_columns(assessment, now)
+            _move(connection, row, event, lease_owner=None, lease_until=None, standing_hold=hold, **verdict)
+            if quarantine:
                 announce(connection, study.id, "study_quarantined", _announcement(study, assessment), now)
-            else:
+            if not hold:
                 enqueue_deliveries(connection, study.id, self._destinations, now)
         return advance(StudyState.ASSESSING, event)
 
@@ -175,9 +183,13 @@ class Assessing:
         now = self._clock()
         bypassed = []
         with self._database.write() as connection:
-            query = sa.select(studies).where(
-                studies.c.state.in_([StudyState.READY, StudyState.ASSESSING]),
-                sa.not_(studies.c.standing_hold),
+            query = (
+                sa.select(studies)
+                .where(
+                    studies.c.state.in_([StudyState.READY, StudyState.ASSESSING]), sa.not_(studies.c.standing_hold)
+                )
+                .order_by(studies.c.id)
+                .with_for_update()  # neither a verdict nor a late instance comes in between
             )
             for row in connection.execute(query).mappings().all():
                 policy = strictest(policies, default, _sources(connection, row["id"]))
@@ -276,6 +288,7 @@ def _leased_to(study: ClaimedStudy) -> Any:
         studies.c.id == study.id,
         studies.c.state == StudyState.ASSESSING,
         studies.c.lease_owner == study.lease.owner,
+        studies.c.attempts == study.attempts,  # an owner that claimed it anew does not hold the old lease
     )
 
 
@@ -291,8 +304,6 @@ def _verdict_columns(assessment: Assessment, now: float) -> dict[str, object]:
         "p_value": top.p_value if top else None,
         "bypassed": judgement.bypassed,
         "decided_at": now,
-        "lease_owner": None,
-        "lease_until": None,
     }
 
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from pacs_guard.queue.database import Database
 
 
+_LONGEST_REASON = 2000
+
+
 class Intake:
     """The receiver's side of the queue.
 
@@ -97,7 +100,7 @@ class Intake:
         now = self._clock()
         with self._database.write() as connection:
             study = _open_study(connection, instance.key.study_uid, now)
-            outcome = _store(connection, study, instance, calling_ae, now)
+            outcome, counted_as = _store(connection, study, instance, calling_ae, now)
             if outcome is not Outcome.DUPLICATE:
                 _reopen(connection, study, now)
             connection.execute(
@@ -105,7 +108,7 @@ class Intake:
                     association_id=association_id, study_id=study["id"]
                 )
             )
-            _tally(connection, instance.source, outcome, instance.length)
+            _tally(connection, instance.source, counted_as, instance.length)
         return outcome
 
     def record_refusal(
@@ -116,15 +119,20 @@ class Intake:
             connection.execute(
                 sa.insert(refusals).values(
                     source=source,
-                    calling_ae=calling_ae,
-                    sop_uid=sop_uid,
+                    calling_ae=_fitting(calling_ae, 16),
+                    sop_uid=_fitting(sop_uid, 64),
                     status=status,
-                    reason=reason,
+                    reason=_fitting(reason, _LONGEST_REASON),
                     path=path,
                     refused_at=self._clock(),
                 )
             )
             _tally(connection, source, Outcome.REFUSED, length)
+
+
+def _fitting(text: str, length: int) -> str:
+    """Cut what a peer sent to what a column holds; PostgreSQL takes no NUL."""
+    return text.replace("\0", "")[:length]
 
 
 def _open_study(connection: Connection, study_uid: str, now: float) -> RowMapping:
@@ -147,13 +155,17 @@ def _open_study(connection: Connection, study_uid: str, now: float) -> RowMappin
     return connection.execute(query).mappings().one()
 
 
-def _store(connection: Connection, study: RowMapping, instance: StoredInstance, calling_ae: str, now: float) -> Outcome:
+def _store(
+    connection: Connection, study: RowMapping, instance: StoredInstance, calling_ae: str, now: float
+) -> tuple[Outcome, Outcome]:
+    """Write an instance down; return what became of it, and what the ledger counts it as."""
     same_uid = (
         connection.execute(sa.select(instances).where(instances.c.sop_uid == instance.key.sop_uid)).mappings().all()
     )
     known = next((row for row in same_uid if _is_same(row, study["id"], instance)), None)
     if known is not None:
-        return _repeat(connection, known, instance, now)
+        # one whose bytes had gone is stored, but its row was counted as received when it first came
+        return _repeat(connection, known, instance, now), Outcome.DUPLICATE
     connection.execute(
         sa.insert(instances).values(
             study_id=study["id"],
@@ -174,7 +186,8 @@ def _store(connection: Connection, study: RowMapping, instance: StoredInstance, 
         sa.update(studies).where(studies.c.id == study["id"]).values(received_count=studies.c.received_count + 1)
     )
     conflicting = any(row["sha256"] != instance.key.sha256 for row in same_uid)
-    return Outcome.CONFLICT if conflicting else Outcome.STORED
+    outcome = Outcome.CONFLICT if conflicting else Outcome.STORED
+    return outcome, outcome
 
 
 def _is_same(row: RowMapping, study_id: int, instance: StoredInstance) -> bool:
@@ -207,6 +220,7 @@ def _repeat(connection: Connection, known: RowMapping, instance: StoredInstance,
 def _send_again(connection: Connection, instance_id: int, now: float) -> None:
     items = delivery_items.c.instance_id == instance_id
     affected = sa.select(delivery_items.c.delivery_id).where(items)
+    # rows are always locked in the order study, delivery, items, so that no two transactions wait for each other
     connection.execute(
         sa.update(deliveries)
         .where(deliveries.c.id.in_(affected))

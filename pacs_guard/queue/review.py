@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from pacs_guard.domain.lifecycle import StudyEvent, StudyState, advance
+from pacs_guard.domain.policy import Decision
 from pacs_guard.errors import NotFoundError
 from pacs_guard.queue.forwarding import enqueue_deliveries, lock_study
 from pacs_guard.queue.rows import StudySummary
@@ -37,7 +38,7 @@ class StudyDetails:
     ----------
     summary : StudySummary
     assessment : dict or None
-        The last assessment.
+        The last assessment; of a study under a hold, the last that spoke for it.
     findings : tuple of dict
         Its findings.
     deliveries : tuple of dict
@@ -115,7 +116,7 @@ class Review:
                 connection.execute(
                     sa.select(assessments)
                     .where(assessments.c.study_id == study_id)
-                    .order_by(assessments.c.id.desc())
+                    .order_by(*_most_telling(row), assessments.c.id.desc())
                     .limit(1)
                 )
                 .mappings()
@@ -181,6 +182,13 @@ class Review:
             _record(connection, study_id, action, who, reason, now)
             if released:
                 enqueue_deliveries(connection, study_id, destinations, now)
+
+
+def _most_telling(study: RowMapping) -> list[Any]:
+    """Return an order that has what a standing hold was made for first."""
+    if not study["standing_hold"]:
+        return []
+    return [sa.case((assessments.c.decision == Decision.QUARANTINE, 0), else_=1)]
 
 
 def _record(connection: Connection, study_id: int, action: str, who: str, reason: str, now: float) -> None:

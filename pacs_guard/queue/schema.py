@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -44,7 +45,7 @@ studies = Table(
     # a person has to lift it; late instances and later verdicts do not
     Column("standing_hold", Boolean, nullable=False, default=False),
     Column("bypassed", Boolean, nullable=False, default=False),
-    # counted apart from the rows of `instances`, so that the ledger has something to check them against
+    # counted apart from the rows of `instances`, for lists
     Column("received_count", Integer, nullable=False, default=0),
     Column("revision", Integer, nullable=False, default=0),
     Column("created_at", Float, nullable=False),
@@ -70,8 +71,8 @@ instances = Table(
     Column("sop_class_uid", String(64), nullable=False),
     Column("transfer_syntax_uid", String(64), nullable=False),
     Column("path", String(255), nullable=False, unique=True),
-    Column("offset", Integer, nullable=False),
-    Column("length", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("length", BigInteger, nullable=False),
     Column("source", String(64), nullable=False),
     Column("calling_ae", String(16), nullable=False),
     Column("received_at", Float, nullable=False),
@@ -108,8 +109,8 @@ tallies = Table(
     metadata,
     Column("source", String(64), primary_key=True),
     Column("outcome", String(16), primary_key=True),
-    Column("instances", Integer, nullable=False),
-    Column("bytes", Integer, nullable=False),
+    Column("instances", BigInteger, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
 )
 """What was answered to each source, counted in the transaction of the answer."""
 

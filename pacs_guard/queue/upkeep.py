@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from pacs_guard.domain.lifecycle import StudyState
-from pacs_guard.queue.schema import instances, studies
+from pacs_guard.domain.lifecycle import ItemState, StudyState
+from pacs_guard.queue.rows import stored_instance
+from pacs_guard.queue.schema import delivery_items, instances, studies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
+    from pacs_guard.domain.instance import StoredInstance
     from pacs_guard.queue.database import Database
 
 _BATCH = 500
@@ -47,6 +49,28 @@ class Upkeep:
                 return
             yield from rows
             last = rows[-1][0]
+
+    def undelivered(self) -> Iterator[StoredInstance]:
+        """Yield every instance that at least one destination does not have, the given-up ones included."""
+        open_items = sa.select(delivery_items.c.instance_id).where(
+            delivery_items.c.instance_id == instances.c.id, delivery_items.c.state != ItemState.DELIVERED
+        )
+        any_item = sa.select(delivery_items.c.instance_id).where(delivery_items.c.instance_id == instances.c.id)
+        last = 0
+        while True:
+            query = (
+                sa.select(instances, studies.c.study_uid)
+                .join(studies)
+                .where(instances.c.id > last, sa.or_(open_items.exists(), sa.not_(any_item.exists())))
+                .order_by(instances.c.id)
+                .limit(_BATCH)
+            )
+            with self._database.read() as connection:
+                rows = connection.execute(query).mappings().all()
+            if not rows:
+                return
+            yield from (stored_instance(row, row["study_uid"]) for row in rows)
+            last = rows[-1]["id"]
 
     def known_paths(self, paths: Collection[str]) -> set[str]:
         """Return those of `paths` that belong to an instance whose bytes are still needed."""

@@ -1,0 +1,5 @@
+"""``python -m pacs_guard``."""
+
+from pacs_guard.cli import main
+
+main()

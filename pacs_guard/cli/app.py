@@ -1,0 +1,229 @@
+"""The commands and their options; each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="A DICOM node between scanner and PACS that quarantines CT studies whose pixels were altered.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+studies_app = typer.Typer(help="Look at studies, and retry what was given up.", no_args_is_help=True)
+quarantine_app = typer.Typer(help="Look at held studies, release or reject them.", no_args_is_help=True)
+model_app = typer.Typer(help="Look at detector bundles and verify them.", no_args_is_help=True)
+config_app = typer.Typer(help="Check and show the settings.", no_args_is_help=True)
+app.add_typer(studies_app, name="studies")
+app.add_typer(quarantine_app, name="quarantine")
+app.add_typer(model_app, name="model")
+app.add_typer(config_app, name="config")
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", envvar="PACS_GUARD_CONFIG", help="The TOML file; default pacs-guard.toml here."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Who = Annotated[str, typer.Option("--by", help="Who decides; recorded for good.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why; recorded for good.")]
+Study = Annotated[str, typer.Argument(metavar="ID", help="The study's id or StudyInstanceUID.")]
+
+
+class Role(StrEnum):
+    """A process of the node."""
+
+    RECEIVE = "receive"
+    DETECT = "detect"
+    DELIVER = "deliver"
+    OPS = "ops"
+
+
+@app.command()
+def serve(config: Config = None) -> None:
+    """Run the whole node on this machine: every role, watched and restarted."""
+    from pacs_guard.cli.run import serve_node
+
+    serve_node(config)
+
+
+@app.command()
+def run(
+    role: Role,
+    config: Config = None,
+    *,
+    supervised: Annotated[bool, typer.Option(hidden=True, help="Stop when the supervisor is gone.")] = False,
+) -> None:
+    """Run one role, for systemd or Kubernetes."""
+    from pacs_guard.cli.run import run_role
+
+    run_role(str(role), config, supervised=supervised)
+
+
+@app.command()
+def demo(
+    *,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the node's files afterwards.")] = False,
+    slices: Annotated[int, typer.Option(min=16, max=400, help="Slices of each synthetic series.")] = 60,
+    output: Annotated[Path, typer.Option(help="Where the evidence picture is put.")] = Path("demo-output"),
+) -> None:
+    """Show the node at work: a clean series reaches a PACS, a tampered one is quarantined."""
+    from pacs_guard.cli.demo import run_demo
+
+    raise typer.Exit(run_demo(keep=keep, slices=slices, output=output))
+
+
+@app.command()
+def status(config: Config = None, *, json: Json = False) -> None:
+    """Show what the node is doing now."""
+    from pacs_guard.cli.studies import show_status
+
+    show_status(config, json=json)
+
+
+@studies_app.command("list")
+def studies_list(
+    config: Config = None,
+    *,
+    state: Annotated[list[str] | None, typer.Option(help="Only these states; may be repeated.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50,
+    json: Json = False,
+) -> None:
+    """List studies, the newest first."""
+    from pacs_guard.cli.studies import list_studies
+
+    list_studies(config, states=state, limit=limit, json=json)
+
+
+@studies_app.command("show")
+def studies_show(study: Study, config: Config = None, *, json: Json = False) -> None:
+    """Show everything known of one study."""
+    from pacs_guard.cli.studies import show_study
+
+    show_study(config, study, json=json)
+
+
+@studies_app.command("retry")
+def studies_retry(
+    study: Study,
+    config: Config = None,
+    *,
+    destination: Annotated[str | None, typer.Option(help="Only this one.")] = None,
+    who: Who = "command line",
+    reason: Reason = "retried by command",
+) -> None:
+    """Send again what was given up."""
+    from pacs_guard.cli.studies import retry_study
+
+    retry_study(config, study, destination=destination, who=who, reason=reason)
+
+
+@quarantine_app.command("list")
+def quarantine_list(config: Config = None, *, json: Json = False) -> None:
+    """List the studies that wait for a person."""
+    from pacs_guard.cli.studies import list_studies
+
+    list_studies(config, states=["held"], limit=None, json=json)
+
+
+@quarantine_app.command("show")
+def quarantine_show(study: Study, config: Config = None, *, json: Json = False) -> None:
+    """Show why a study is held: its findings, places and pictures."""
+    from pacs_guard.cli.studies import show_study
+
+    show_study(config, study, json=json)
+
+
+@quarantine_app.command("release")
+def quarantine_release(study: Study, who: Who, reason: Reason, config: Config = None) -> None:
+    """Forward a held study; it was a false alarm, or a person takes responsibility."""
+    from pacs_guard.cli.studies import release_study
+
+    release_study(config, study, who=who, reason=reason)
+
+
+@quarantine_app.command("reject")
+def quarantine_reject(study: Study, who: Who, reason: Reason, config: Config = None) -> None:
+    """Confirm that a held study must not be forwarded; it is kept."""
+    from pacs_guard.cli.studies import reject_study
+
+    reject_study(config, study, who=who, reason=reason)
+
+
+@app.command()
+def assess(
+    paths: Annotated[list[Path], typer.Argument(help="DICOM files, or folders of them.")],
+    *,
+    detector: Annotated[list[str] | None, typer.Option(help="Name or bundle folder; may be repeated.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Folder for a picture per finding.")] = None,
+    json: Json = False,
+) -> None:
+    """Run the detectors on DICOM files, without any network."""
+    from pacs_guard.cli.assess import assess_paths
+
+    raise typer.Exit(assess_paths(paths, detectors=detector, pictures=pictures, json=json))
+
+
+@app.command()
+def ledger(
+    config: Config = None,
+    *,
+    deep: Annotated[bool, typer.Option("--deep", help="Check every waiting and held instance's bytes too.")] = False,
+    json: Json = False,
+) -> None:
+    """Prove that received = delivered + held + waiting + failed; exits with 1 if it does not add up."""
+    from pacs_guard.cli.ledger import show_ledger
+
+    raise typer.Exit(show_ledger(config, deep=deep, json=json))
+
+
+@model_app.command("list")
+def model_list(*, json: Json = False) -> None:
+    """List the detectors that come with the node."""
+    from pacs_guard.cli.model import list_models
+
+    list_models(json=json)
+
+
+@model_app.command("show")
+def model_show(name: str, *, json: Json = False) -> None:
+    """Show a bundle: its data, its figures, its limits."""
+    from pacs_guard.cli.model import show_model
+
+    show_model(name, json=json)
+
+
+@model_app.command("verify")
+def model_verify(name: str) -> None:
+    """Check every file of a bundle against its hash, and load it."""
+    from pacs_guard.cli.model import verify_model
+
+    verify_model(name)
+
+
+@config_app.command("check")
+def config_check(config: Config = None) -> None:
+    """Check the settings; every problem is listed at once."""
+    from pacs_guard.cli.configuration import check_config
+
+    check_config(config)
+
+
+@config_app.command("show")
+def config_show(config: Config = None) -> None:
+    """Show every setting in force, defaults included, secrets hidden."""
+    from pacs_guard.cli.configuration import show_config
+
+    show_config(config)
+
+
+@app.command()
+def doctor(config: Config = None, *, json: Json = False) -> None:
+    """Check ports, disk, decoders, database, models and destinations."""
+    from pacs_guard.cli.doctor import run_doctor
+
+    raise typer.Exit(run_doctor(config, json=json))

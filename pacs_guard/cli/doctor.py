@@ -1,0 +1,144 @@
+"""``pacs-guard doctor``: what would keep the node from working."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from pacs_guard.cli.configuration import settings_from
+from pacs_guard.cli.output import print_json
+from pacs_guard.cli.wiring import open_stores
+from pacs_guard.errors import PacsGuardError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from pacs_guard.config import DestinationSettings, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """One thing that was looked at.
+
+    Attributes
+    ----------
+    what : str
+    ok : bool
+    detail : str
+    """
+
+    what: str
+    ok: bool
+    detail: str
+
+
+def run_doctor(config: Path | None, *, json: bool) -> int:
+    """Look at everything the node needs, and print what was found.
+
+    Returns
+    -------
+    int
+        0 if all is well, else 1.
+    """
+    settings = settings_from(config)
+    found = list(_examine(settings))
+    if json:
+        print_json([asdict(one) for one in found])
+    else:
+        table = Table("", "what", "found")
+        for one in found:
+            table.add_row("ok" if one.ok else "[bold red]NO[/]", one.what, one.detail)
+        Console().print(table)
+    return 0 if all(one.ok for one in found) else 1
+
+
+def _examine(settings: Settings) -> Iterator[Diagnosis]:
+    for what, check in (
+        ("data folder and disk", _disk),
+        ("database", _database),
+        ("DICOM port", _dicom_port),
+        ("metrics port", _metrics_port),
+    ):
+        yield _guarded(what, partial(check, settings))
+    yield from _decoders()
+    for name in settings.detect.detectors:
+        yield _guarded(f"detector {name}", partial(_detector, name))
+    for destination in settings.destinations:
+        yield _guarded(f"destination {destination.name}", partial(_answers, settings, destination))
+
+
+def _answers(settings: Settings, destination: DestinationSettings) -> str:
+    from pacs_guard.deliver.echo import echo
+
+    echo(settings, destination)
+    return f"{destination.ae_title} at {destination.host}:{destination.port} answers C-ECHO"
+
+
+def _guarded(what: str, check: Callable[[], str]) -> Diagnosis:
+    try:
+        return Diagnosis(what, ok=True, detail=check())
+    except (PacsGuardError, OSError) as error:
+        return Diagnosis(what, ok=False, detail=str(error))
+
+
+def _disk(settings: Settings) -> str:
+    stores = open_stores(settings)
+    free = stores.spool().free_bytes()
+    needed = settings.receive.min_free_bytes
+    if free < needed:
+        raise PacsGuardError(f"{free} bytes free, instances are refused below {needed}; make room")
+    return f"{settings.node.data_dir.resolve()}, {free / 1e9:.1f} GB free"
+
+
+def _database(settings: Settings) -> str:
+    return f"schema {open_stores(settings).database.revision()}"
+
+
+def _dicom_port(settings: Settings) -> str:
+    return _port(settings.receive.host, settings.receive.port)
+
+
+def _metrics_port(settings: Settings) -> str:
+    return _port(settings.ops.metrics_host, settings.ops.metrics_port)
+
+
+def _port(host: str, port: int) -> str:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return f"{host}:{port} in use (by a running node, or by something else: {error.strerror})"
+    return f"{host}:{port} is free"
+
+
+def _decoders() -> Iterator[Diagnosis]:
+    from pydicom import uid
+    from pydicom.pixels.decoders.base import get_decoder
+
+    for syntax in (
+        uid.RLELossless,
+        uid.JPEGBaseline8Bit,
+        uid.JPEGLosslessSV1,
+        uid.JPEGLSLossless,
+        uid.JPEG2000Lossless,
+        uid.HTJ2KLossless,
+    ):
+        decoder = get_decoder(syntax)
+        plugins = ", ".join(decoder.available_plugins)
+        yield Diagnosis(
+            f"decoder {syntax.name}", ok=decoder.is_available, detail=plugins or "none; reinstall pacs-guard"
+        )
+
+
+def _detector(name: str) -> str:
+    from pacs_guard.detect.registry import load_detector
+
+    detector = load_detector(name)
+    return f"{detector.name} {detector.version}"

@@ -1,0 +1,192 @@
+"""``serve`` and ``run``: the node's processes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+from typing import TYPE_CHECKING
+
+import structlog
+
+from pacs_guard.cli.configuration import settings_from
+from pacs_guard.cli.wiring import CLOCK, default_policy, open_stores, owner, prepare_folder
+from pacs_guard.ops.logs import configure_logging
+from pacs_guard.ops.roles import ROLES, Heartbeat, heartbeat_ages, role_lock, stop_event
+from pacs_guard.ops.schedule import Chores, start_schedule
+from pacs_guard.ops.supervisor import Supervisor, role_commands
+
+if TYPE_CHECKING:
+    import threading
+    from pathlib import Path
+
+    from pacs_guard.cli.wiring import Stores
+    from pacs_guard.config import Settings
+    from pacs_guard.ops.http import Check
+    from pacs_guard.ops.metrics import RoleMetrics
+
+_LOG = structlog.get_logger(__name__)
+_DRAIN_SECONDS = 20.0
+_LATE_SECONDS = 60.0
+
+
+def serve_node(config: Path | None) -> None:
+    """Run every role until told to stop."""
+    settings = settings_from(config)
+    configure_logging(form=settings.ops.log_format, level=settings.ops.log_level, role="serve")
+    stop = stop_event(supervised=False)
+    prepare_folder(settings.node.data_dir)
+    with role_lock(_run_dir(settings), "serve", wait_seconds=5.0):
+        stores = open_stores(settings)
+        # no role runs yet, so every file without a row was left by a crash
+        with role_lock(_run_dir(settings), "receive"):
+            _chores(stores).reconcile(grace_seconds=0.0)
+        stores.database.close()
+        shutil.rmtree(settings.metrics_dir, ignore_errors=True)
+        _LOG.info("node starts", ae_title=settings.node.ae_title, port=settings.receive.port)
+        Supervisor(role_commands(ROLES, config)).run(stop)
+        _LOG.info("node stopped")
+
+
+def run_role(role: str, config: Path | None, *, supervised: bool) -> None:
+    """Run one role until told to stop."""
+    settings = settings_from(config)
+    configure_logging(form=settings.ops.log_format, level=settings.ops.log_level, role=role)
+    stop = stop_event(supervised=supervised)
+    with role_lock(_run_dir(settings), role):
+        metrics = _metrics(settings)
+        stores = open_stores(settings)
+        heartbeat = Heartbeat(_run_dir(settings), role)
+        heartbeat.start()
+        try:
+            _RUNNERS[role](stores, metrics, stop)
+        finally:
+            heartbeat.stop()
+            stores.database.close()
+
+
+def _run_dir(settings: Settings) -> Path:
+    return settings.node.data_dir / "run"
+
+
+def _metrics(settings: Settings) -> RoleMetrics:
+    prepare_folder(settings.metrics_dir)
+    # the library reads this once, when it is first imported
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(settings.metrics_dir)
+    from pacs_guard.ops.metrics import RoleMetrics, role_registry
+
+    return RoleMetrics(role_registry(settings.metrics_dir))
+
+
+def _run_receive(stores: Stores, metrics: RoleMetrics, stop: threading.Event) -> None:
+    from pacs_guard.queue.intake import Intake
+    from pacs_guard.receive.receiver import Receiver
+
+    intake = Intake(stores.database, CLOCK, f"{socket.gethostname()}:receive")
+    receiver = Receiver(stores.settings, stores.spool(), intake, metrics)
+    receiver.start()
+    stop.wait()
+    receiver.stop(_DRAIN_SECONDS)
+
+
+def _run_detect(stores: Stores, metrics: RoleMetrics, stop: threading.Event) -> None:
+    from pacs_guard.assemble.series import assemble_study
+    from pacs_guard.detect.registry import load_detector
+    from pacs_guard.detect.worker import Worker
+
+    settings = stores.settings
+    root = settings.spool_dir
+    worker = Worker(
+        assessing=stores.assessing,
+        assemble=lambda instances: assemble_study(instances, root),
+        detectors=[load_detector(name) for name in settings.detect.detectors],
+        policies=settings.policies(),
+        default_policy=default_policy(),
+        data_dir=settings.node.data_dir,
+        metrics=metrics,
+        clock=CLOCK,
+        owner=owner("detect"),
+        lease_seconds=settings.detect.lease_seconds,
+        max_attempts=settings.detect.max_attempts,
+    )
+    worker.run(stop)
+
+
+def _run_deliver(stores: Stores, metrics: RoleMetrics, stop: threading.Event) -> None:
+    from pacs_guard.deliver.deliverer import Deliverer
+    from pacs_guard.deliver.notify import Notifier
+
+    deliverer = Deliverer(stores.settings, stores.spool(), stores.forwarding, metrics, CLOCK)
+    notifier = Notifier(stores.settings.webhook, stores.outbox, metrics)
+    deliverer.start()
+    notifier.start()
+    stop.wait()
+    deliverer.stop(_DRAIN_SECONDS)
+    notifier.stop(_DRAIN_SECONDS)
+
+
+def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event) -> None:
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    from pacs_guard.cli.model import detector_versions
+    from pacs_guard.ops.http import WatchServer
+    from pacs_guard.ops.metrics import NodeCollector
+
+    settings = stores.settings
+    chores = _chores(stores)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(settings.metrics_dir))  # type: ignore[no-untyped-call]  # the library's
+    run_dir = _run_dir(settings)
+    registry.register(
+        NodeCollector(
+            gauges=stores.reports.gauges,
+            free_bytes=chores.spool.free_bytes,
+            models=detector_versions(settings.detect.detectors),
+            roles=lambda: heartbeat_ages(run_dir, CLOCK()),
+        )
+    )
+    server = WatchServer(
+        settings.ops.metrics_host, settings.ops.metrics_port, registry, lambda: _readiness(stores, chores)
+    )
+    server.start()
+    scheduler = start_schedule(chores, settings.completeness.sweep_seconds)
+    stop.wait()
+    scheduler.shutdown(wait=True)
+    server.stop()
+
+
+def _chores(stores: Stores) -> Chores:
+    settings = stores.settings
+    return Chores(
+        assessing=stores.assessing,
+        upkeep=stores.upkeep,
+        spool=stores.spool(),
+        rule=settings.completeness.rule(),
+        policies=settings.policies(),
+        default_policy=default_policy(),
+        retention_seconds=settings.ops.retention_days * 86400.0,
+        max_refused_bytes=settings.receive.max_refused_bytes,
+        min_free_bytes=settings.receive.min_free_bytes,
+        clock=CLOCK,
+    )
+
+
+def _readiness(stores: Stores, chores: Chores) -> list[Check]:
+    from pacs_guard.errors import QueueError
+    from pacs_guard.ops.http import Check
+
+    settings = stores.settings
+    checks = []
+    try:
+        checks.append(Check("database", ok=True, detail=f"schema {stores.database.revision()}"))
+    except QueueError as error:
+        checks.append(Check("database", ok=False, detail=str(error)))
+    free = chores.spool.free_bytes()
+    checks.append(Check("disk", ok=free >= settings.receive.min_free_bytes, detail=f"{free} bytes free"))
+    for role, age in sorted(heartbeat_ages(_run_dir(settings), CLOCK()).items()):
+        checks.append(Check(role, ok=age < _LATE_SECONDS, detail=f"heard of {age:.0f} s ago"))
+    return checks
+
+
+_RUNNERS = {"receive": _run_receive, "detect": _run_detect, "deliver": _run_deliver, "ops": _run_ops}

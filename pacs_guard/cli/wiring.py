@@ -1,0 +1,112 @@
+"""Puts the rooms together."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pacs_guard.domain.policy import Policy
+from pacs_guard.errors import SupervisionError
+from pacs_guard.queue.assessing import Assessing
+from pacs_guard.queue.database import Database
+from pacs_guard.queue.forwarding import Forwarding
+from pacs_guard.queue.outbox import Outbox
+from pacs_guard.queue.reports import Reports
+from pacs_guard.queue.review import Review
+from pacs_guard.queue.upkeep import Upkeep
+from pacs_guard.spool.store import Spool
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pacs_guard.config import Settings
+
+CLOCK = time.time
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The queue's parts and the spool, opened.
+
+    Attributes
+    ----------
+    settings : Settings
+    database : Database
+    assessing, forwarding, outbox, reports, review, upkeep
+        The queue, by who uses it.
+    """
+
+    settings: Settings
+    database: Database
+    assessing: Assessing
+    forwarding: Forwarding
+    outbox: Outbox
+    reports: Reports
+    review: Review
+    upkeep: Upkeep
+
+    @property
+    def destinations(self) -> list[str]:
+        """Names of the configured destinations."""
+        return [destination.name for destination in self.settings.destinations]
+
+    def spool(self) -> Spool:
+        """Open the spool."""
+        return Spool(self.settings.spool_dir)
+
+
+def open_stores(settings: Settings) -> Stores:
+    """Open the queue, bringing its schema up to date.
+
+    Raises
+    ------
+    SchemaVersionError
+        If a newer release made the database.
+    QueueUnavailableError
+        If it cannot be reached.
+    """
+    prepare_folder(settings.node.data_dir)
+    database = Database(settings.database_url)
+    database.prepare()
+    destinations = [destination.name for destination in settings.destinations]
+    return Stores(
+        settings=settings,
+        database=database,
+        assessing=Assessing(database, CLOCK, destinations),
+        forwarding=Forwarding(database, CLOCK),
+        outbox=Outbox(database, CLOCK),
+        reports=Reports(database, CLOCK),
+        review=Review(database, CLOCK),
+        upkeep=Upkeep(database, CLOCK),
+    )
+
+
+def prepare_folder(folder: Path) -> None:
+    """Create a folder that only its owner can read.
+
+    Raises
+    ------
+    SupervisionError
+        If it cannot be created or written.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SupervisionError(
+            f"node.data_dir {folder} cannot be created: {error.strerror}; choose another, or create it for this user"
+        ) from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise SupervisionError(f"node.data_dir {folder} is not writable by this user; change its owner")
+
+
+def default_policy() -> Policy:
+    """Return the policy for instances whose source is no longer configured: the safe one."""
+    return Policy()
+
+
+def owner(role: str) -> str:
+    """Return the name under which this process holds leases."""
+    return f"{socket.gethostname()}:{role}:{os.getpid()}"
