@@ -110,6 +110,18 @@ class Forwarding:
                 .values(lease_owner=None, lease_until=None)
             )
 
+    def renew(self, delivery: ClaimedDelivery, seconds: float) -> None:
+        """Extend the lease while one instance is still under way.
+
+        Raises
+        ------
+        LeaseLostError
+            If the study may no longer be forwarded, or the lease is lost.
+        """
+        with self._database.write() as connection:
+            extended = self._extend(connection, delivery, seconds)
+        _raise_if_lost(extended, delivery)
+
     def item_delivered(
         self, delivery: ClaimedDelivery, instance_id: int, *, status: int, transcoded_to: str | None, seconds: float
     ) -> None:
@@ -166,18 +178,21 @@ class Forwarding:
                 .where(delivery_items.c.delivery_id == delivery.id, delivery_items.c.instance_id == instance_id)
                 .values(**changes)
             )
-            still_forwarding = (
-                sa.select(sa.literal(1))
-                .where(studies.c.id == deliveries.c.study_id, studies.c.state == StudyState.FORWARDING)
-                .exists()
-            )
-            extended = connection.execute(
-                sa.update(deliveries)
-                .where(_leased_to(delivery), still_forwarding)
-                .values(lease_until=self._clock() + seconds)
-            ).rowcount
-        if extended != 1:
-            raise LeaseLostError(f"study {delivery.study_id} may no longer be forwarded to {delivery.destination}")
+            extended = self._extend(connection, delivery, seconds)
+        _raise_if_lost(extended, delivery)
+
+    def _extend(self, connection: Connection, delivery: ClaimedDelivery, seconds: float) -> bool:
+        still_forwarding = (
+            sa.select(sa.literal(1))
+            .where(studies.c.id == deliveries.c.study_id, studies.c.state == StudyState.FORWARDING)
+            .exists()
+        )
+        result = connection.execute(
+            sa.update(deliveries)
+            .where(_leased_to(delivery), still_forwarding)
+            .values(lease_until=self._clock() + seconds)
+        )
+        return result.rowcount == 1
 
     def finish(self, delivery: ClaimedDelivery, *, error: str | None, retry_in: float | None) -> StudyState:
         """End an attempt.
@@ -280,6 +295,11 @@ def lock_study(connection: Connection, study_id: int) -> RowMapping:
     if row is None:
         raise NotFoundError(f"there is no study {study_id}")
     return row
+
+
+def _raise_if_lost(extended: bool, delivery: ClaimedDelivery) -> None:
+    if not extended:
+        raise LeaseLostError(f"study {delivery.study_id} may no longer be forwarded to {delivery.destination}")
 
 
 def _leased_to(delivery: ClaimedDelivery) -> Any:

@@ -1,0 +1,346 @@
+"""One association to one destination, as a Storage SCU that sends spooled bytes as they are."""
+
+from __future__ import annotations
+
+import io
+import queue
+import socket
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeGuard
+
+from pydicom.uid import UID
+from pynetdicom import AE, evt
+from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.presentation import PresentationContext
+
+from pacs_guard.deliver.contexts import choose
+from pacs_guard.deliver.transcode import transcode
+from pacs_guard.errors import PermanentDeliveryError, SpoolCorruptError, TransientDeliveryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from pynetdicom.association import Association
+
+    from pacs_guard.config import DestinationSettings
+    from pacs_guard.deliver.contexts import ProposedContext
+    from pacs_guard.domain.instance import StoredInstance
+    from pacs_guard.spool.store import Spool
+
+_LARGEST_PDU = 1 << 18  # an acceptor that sets no limit is not sent everything in one PDU
+_BUFFERED_BYTES = 1 << 22  # what may wait for the socket
+_GRACE_SECONDS = 2.0  # the socket's own time-out comes first, and says more
+_TICK_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A destination's answer to one instance.
+
+    Attributes
+    ----------
+    status : int
+        Of the C-STORE response.
+    comment : str
+        Its Error Comment, empty where there is none.
+    transcoded_to : str or None
+        Transfer syntax that it was sent in, if that is not its own.
+    """
+
+    status: int
+    comment: str = ""
+    transcoded_to: str | None = None
+
+
+class StoreAssociation:
+    """An established association; used by one thread.
+
+    Parameters
+    ----------
+    destination : DestinationSettings
+    calling_ae : str
+        The node's AE title.
+    contexts : sequence of ProposedContext
+        What to propose, at most 128.
+    spool : Spool
+        Where the instances lie.
+    alive : callable
+        Called every now and then while an instance is under way; what it raises ends the association.
+
+    Raises
+    ------
+    TransientDeliveryError
+        If the destination is out of reach or rejects the association. A rejection called permanent is not the
+        instances' fault and ends when somebody registers the node there, so that it is retried too.
+    PermanentDeliveryError
+        If it accepts none of the presentation contexts.
+    """
+
+    def __init__(
+        self,
+        destination: DestinationSettings,
+        calling_ae: str,
+        contexts: Sequence[ProposedContext],
+        spool: Spool,
+        alive: Callable[[], None],
+    ) -> None:
+        self._destination = destination
+        self._spool = spool
+        self._alive = alive
+        self._message_id = 0
+        self._assoc = open_association(
+            destination, calling_ae, [(c.sop_class_uid, c.transfer_syntaxes) for c in contexts]
+        )
+        self._accepted = [
+            (int(cx.context_id or 0), str(cx.abstract_syntax), str(cx.transfer_syntax[0]))
+            for cx in self._assoc.accepted_contexts
+        ]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether another instance can be sent."""
+        return bool(self._assoc.is_established)
+
+    def close(self) -> None:
+        """Release the association; nothing happens if it is closed already."""
+        if self.is_open:
+            self._assoc.release()
+        drop(self._assoc)
+
+    def store(self, instance: StoredInstance) -> Stored:
+        """Send one instance and wait for the answer.
+
+        Raises
+        ------
+        SpoolCorruptError
+            If its bytes are not those that were received.
+        PermanentDeliveryError
+            If no accepted presentation context can carry it.
+        TransientDeliveryError
+            If there was no answer; the association is closed then.
+        """
+        choice = choose(instance, self._accepted, transcode=self._destination.transcode)
+        if choice is None:
+            raise PermanentDeliveryError(self._refused(instance))
+        context_id, syntax = choice
+        self._spool.verify(instance)
+        request = self._request(instance)
+        native = syntax == instance.transfer_syntax_uid
+        if native:
+            request._dataset_path = (self._spool.absolute(instance), instance.offset)  # noqa: SLF001  # only way to send a file undecoded
+        else:
+            request.DataSet = io.BytesIO(transcode(self._spool, instance, syntax))
+        answer = self._exchange(request, context_id, instance)
+        return Stored(int(answer.Status or 0), str(answer.ErrorComment or ""), None if native else syntax)
+
+    def _refused(self, instance: StoredInstance) -> str:
+        text = (
+            f"{self._destination.name} accepts no presentation context for {UID(instance.sop_class_uid).name} "
+            f"in {UID(instance.transfer_syntax_uid).name}"
+        )
+        if not self._destination.transcode:
+            return f"{text}, and transcoding is switched off"
+        if any(sop_class == instance.sop_class_uid for _, sop_class, _ in self._accepted):
+            return f"{text}, and that syntax is never transcoded because it may be lossy"
+        return text
+
+    def _request(self, instance: StoredInstance) -> C_STORE:
+        self._message_id = self._message_id % 0xFFFF + 1
+        request = C_STORE()
+        request.MessageID = self._message_id
+        request.Priority = 0x0000  # medium, which every SCP must take (PS3.7 9.1.1.1.6)
+        request.AffectedSOPClassUID = UID(instance.sop_class_uid)
+        request.AffectedSOPInstanceUID = UID(instance.key.sop_uid)
+        return request
+
+    def _exchange(self, request: C_STORE, context_id: int, instance: StoredInstance) -> C_STORE:
+        """Send a request and return its response; whatever goes wrong ends the association."""
+        if not self.is_open:
+            raise TransientDeliveryError(f"{self._destination.name} closed the association")
+        self._pause_reactor()
+        try:
+            self._send(request, context_id)
+            return self._response(request)
+        except OSError as error:
+            drop(self._assoc)
+            raise SpoolCorruptError(f"instance {instance.id}: {instance.path} cannot be read: {error}") from error
+        except BaseException:
+            drop(self._assoc)
+            raise
+        finally:
+            self._assoc._reactor_checkpoint.set()  # noqa: SLF001  # pynetdicom has no public name for it
+
+    def _pause_reactor(self) -> None:
+        # the association's own thread would take the response away
+        self._assoc._reactor_checkpoint.clear()  # noqa: SLF001  # as above
+        while not self._assoc._is_paused:  # noqa: SLF001  # as above
+            time.sleep(0.0001)
+
+    def _send(self, request: C_STORE, context_id: int) -> None:
+        """Hand the message to the upper layer no faster than the destination reads it."""
+        message = C_STORE_RQ()
+        message.primitive_to_message(request)
+        message.context_id = context_id
+        limit = min(self._assoc.dimse.maximum_pdu_size or _LARGEST_PDU, _LARGEST_PDU)
+        most_waiting = max(2, _BUFFERED_BYTES // limit)
+        for fragment in message.encode_msg(context_id, limit):
+            self._wait_for_room(most_waiting)
+            self._assoc.dul.send_pdu(fragment)
+        self._wait_for_room(0)
+
+    def _wait_for_room(self, most_waiting: int) -> None:
+        waiting = self._assoc.dul.to_provider_queue
+        seconds = self._destination.network_timeout_seconds
+        size, last_progress, last_alive = waiting.qsize(), time.monotonic(), time.monotonic()
+        while waiting.qsize() > most_waiting:
+            self._raise_if_gone()
+            now = time.monotonic()
+            if waiting.qsize() < size:
+                size, last_progress = waiting.qsize(), now
+            if now - last_progress > seconds + _GRACE_SECONDS:
+                raise TransientDeliveryError(f"{self._destination.name} has not read anything for {seconds:g} s")
+            if now - last_alive > _TICK_SECONDS:
+                last_alive = now
+                self._alive()
+            time.sleep(0.0005)
+
+    def _response(self, request: C_STORE) -> C_STORE:
+        seconds = self._destination.dimse_timeout_seconds
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                _, answer = self._assoc.dimse.msg_queue.get(timeout=min(left, _TICK_SECONDS))
+            except queue.Empty:
+                self._raise_if_gone()
+                self._alive()
+                continue
+            if _answers(answer, request):
+                return answer
+            if answer is None:
+                self._raise_if_gone()
+            raise TransientDeliveryError(f"{self._destination.name} answered something other than a C-STORE response")
+        raise TransientDeliveryError(f"{self._destination.name} did not answer a C-STORE within {seconds:g} s")
+
+    def _raise_if_gone(self) -> None:
+        if self._assoc.acse.is_aborted() or not self._assoc.dul.is_alive():
+            raise TransientDeliveryError(f"{self._destination.name} broke the association off")
+
+
+def _answers(answer: object, request: C_STORE) -> TypeGuard[C_STORE]:
+    return (
+        isinstance(answer, C_STORE)
+        and answer.is_valid_response
+        and answer.MessageIDBeingRespondedTo == request.MessageID
+    )
+
+
+def open_association(
+    destination: DestinationSettings, calling_ae: str, contexts: Sequence[tuple[str, Sequence[str]]]
+) -> Association:
+    """Open an association with a destination.
+
+    Parameters
+    ----------
+    destination : DestinationSettings
+    calling_ae : str
+        AE title to call with.
+    contexts : sequence of (str, sequence of str)
+        Abstract syntax and transfer syntaxes of each presentation context.
+
+    Raises
+    ------
+    TransientDeliveryError
+        If it is out of reach, silent, or rejects the association.
+    PermanentDeliveryError
+        If it accepts none of the contexts.
+    """
+    ae = AE(ae_title=calling_ae)
+    ae.connection_timeout = destination.connect_timeout_seconds
+    ae.acse_timeout = destination.acse_timeout_seconds
+    ae.dimse_timeout = destination.dimse_timeout_seconds
+    # the idle timer sees only what is received, and would end an association that is busy sending
+    ae.network_timeout = None
+    connected: list[bool] = []
+
+    def tune(event: evt.Event) -> None:
+        connected.append(True)
+        _tune_socket(event.assoc, destination.network_timeout_seconds)
+
+    try:
+        assoc = ae.associate(
+            destination.host,
+            destination.port,
+            contexts=[_context(abstract, syntaxes) for abstract, syntaxes in contexts],
+            ae_title=destination.ae_title,
+            evt_handlers=[(evt.EVT_CONN_OPEN, tune)],
+        )
+    except OSError as error:  # a host name that does not resolve
+        raise TransientDeliveryError(f"{_where(destination)} cannot be reached: {error}") from error
+    if not assoc.is_established:
+        failure = _failure(destination, assoc, connected=bool(connected))
+        drop(assoc)
+        raise failure
+    return assoc
+
+
+def drop(assoc: Association) -> None:
+    """Abort whatever is left of an association, without waiting for a peer that does not read."""
+    if not assoc.dul.is_alive():
+        return
+    connection = getattr(assoc.dul.socket, "socket", None)
+    if connection is not None:
+        try:
+            connection.shutdown(socket.SHUT_RDWR)
+        except OSError:  # closed in the meantime, which is what is wanted
+            connection = None
+    assoc.abort()
+
+
+def _context(abstract: str, syntaxes: Sequence[str]) -> PresentationContext:
+    context = PresentationContext()
+    context.abstract_syntax = UID(abstract)
+    context.transfer_syntax = [UID(syntax) for syntax in syntaxes]
+    return context
+
+
+def _tune_socket(assoc: Association, seconds: float) -> None:
+    connection: Any = getattr(assoc.dul.socket, "socket", None)
+    if connection is not None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # without this a peer that stops reading would block the sending thread for ever
+        connection.settimeout(seconds)
+
+
+def _failure(
+    destination: DestinationSettings, assoc: Association, *, connected: bool
+) -> TransientDeliveryError | PermanentDeliveryError:
+    where = _where(destination)
+    if not connected:
+        return TransientDeliveryError(
+            f"{where} cannot be reached: no connection within {destination.connect_timeout_seconds:g} s"
+        )
+    if assoc.is_rejected:
+        answer: Any = assoc.acceptor.primitive
+        return TransientDeliveryError(
+            f"{where} rejected the association: {answer.result_str}, {answer.source_str}, {answer.reason_str}"
+        )
+    if assoc.rejected_contexts and not assoc.accepted_contexts:
+        return PermanentDeliveryError(f"{where} accepts none of the presentation contexts that were proposed")
+    return TransientDeliveryError(
+        f"{where} broke off or did not answer the association request within {destination.acse_timeout_seconds:g} s"
+    )
+
+
+def _where(destination: DestinationSettings) -> str:
+    return f"{destination.name} ({destination.ae_title} at {destination.host}:{destination.port})"

@@ -1,0 +1,134 @@
+"""Lossless transcoding of an instance that its destination refuses as it is."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydicom import Dataset, dcmread
+from pydicom.dataset import FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset
+from pydicom.filewriter import write_dataset
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.utils import decompress
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian
+
+from pacs_guard.deliver.contexts import FALLBACK_SYNTAXES, can_transcode
+from pacs_guard.errors import PermanentDeliveryError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from pacs_guard.domain.instance import StoredInstance
+    from pacs_guard.spool.store import Spool
+
+_WORD_BYTES = {"OW": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_LITTLE_ENDIAN = (*FALLBACK_SYNTAXES, DeflatedExplicitVRLittleEndian)
+
+
+def transcode(spool: Spool, instance: StoredInstance, target: str) -> bytes:
+    """Return an instance's data set in another transfer syntax, with the same pixels and the same UIDs.
+
+    Parameters
+    ----------
+    spool : Spool
+        Where it lies.
+    instance : StoredInstance
+        In an uncompressed or a lossless transfer syntax.
+    target : str
+        Explicit or Implicit VR Little Endian.
+
+    Returns
+    -------
+    bytes
+        The encoded data set, without file meta information.
+
+    Raises
+    ------
+    PermanentDeliveryError
+        If it may not or cannot be transcoded without loss.
+    """
+    source = instance.transfer_syntax_uid
+    if target not in FALLBACK_SYNTAXES or not can_transcode(source):
+        raise PermanentDeliveryError(
+            f"instance {instance.id} is in {UID(source).name}, which is not transcoded to {UID(target).name}: "
+            "only uncompressed and lossless syntaxes are, and only to uncompressed little endian"
+        )
+    try:
+        if source == DeflatedExplicitVRLittleEndian and target == ExplicitVRLittleEndian:
+            return _inflated(spool, instance)
+        return _re_encoded(spool.absolute(instance), source, target)
+    except PermanentDeliveryError:
+        raise
+    except Exception as error:  # decoders raise nearly anything on malformed input
+        raise PermanentDeliveryError(
+            f"instance {instance.id} cannot be transcoded from {UID(source).name} to {UID(target).name}: {error}"
+        ) from error
+
+
+def _inflated(spool: Spool, instance: StoredInstance) -> bytes:
+    """Undo the deflation and nothing else; the result is Explicit VR Little Endian (PS3.5 A.5)."""
+    inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
+    with spool.open(instance) as file:
+        data = inflate.decompress(file.read())
+    if not inflate.eof:
+        raise PermanentDeliveryError(f"instance {instance.id}: its deflated data set is cut short")
+    return data
+
+
+def _re_encoded(path: Path, source: str, target: str) -> bytes:
+    ds = dcmread(path)
+    if ds.file_meta.TransferSyntaxUID != source:
+        raise ValueError(f"the file says {ds.file_meta.TransferSyntaxUID}, the queue says {source}")
+    read_pixels = _stored_pixels if source in _LITTLE_ENDIAN else _decoded_pixels
+    original = read_pixels(ds, source)
+    if UID(source).is_encapsulated:
+        # the colour space stays what the codec gives, so that no value is rounded
+        decompress(ds, as_rgb=False, generate_instance_uid=False)
+    elif source == ExplicitVRBigEndian:
+        _swap_words(ds)
+    encoded = _encoded(ds, target)
+    if not np.array_equal(original, read_pixels(_parsed(encoded, target), target)):
+        raise ValueError("the pixels differ after transcoding")
+    return encoded
+
+
+def _encoded(ds: Dataset, target: str) -> bytes:
+    buffer = DicomBytesIO()
+    buffer.is_implicit_VR = UID(target).is_implicit_VR
+    buffer.is_little_endian = True
+    write_dataset(buffer, ds)
+    return buffer.getvalue()
+
+
+def _parsed(encoded: bytes, syntax: str) -> Dataset:
+    ds = read_dataset(io.BytesIO(encoded), UID(syntax).is_implicit_VR, is_little_endian=True)
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = UID(syntax)
+    return ds
+
+
+def _stored_pixels(ds: Dataset, _syntax: str) -> NDArray[Any]:
+    """Pixels as they are encoded; enough where the encoding of words does not change, and asks for no decoder."""
+    return np.frombuffer(b"".join(ds[keyword].value for keyword in _PIXELS if keyword in ds), np.uint8)
+
+
+def _decoded_pixels(ds: Dataset, syntax: str) -> NDArray[Any]:
+    if not any(keyword in ds for keyword in _PIXELS):
+        return np.empty(0)
+    options: Any = {"as_rgb": False}
+    return get_decoder(UID(syntax)).as_array(ds, **options)[0]
+
+
+def _swap_words(ds: Dataset) -> None:
+    """Turn the bytes of words round, at every depth; pydicom swaps numbers but not streams of words."""
+    for element in ds.iterall():
+        width = _WORD_BYTES.get(element.VR)
+        if width is not None and isinstance(element.value, bytes):
+            element.value = np.frombuffer(element.value, f">u{width}").astype(f"<u{width}").tobytes()
