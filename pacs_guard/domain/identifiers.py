@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 from pacs_guard.errors import IdentifierError
 
+IMPLEMENTATION_CLASS_UID = "2.25.110098454022226046515550322322925630231"
+"""Names this software in associations and in file meta information (PS3.7 D.3.3.2)."""
+IMPLEMENTATION_VERSION_NAME = "PACS_GUARD_0.1"
+
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 _MAX_UID_LENGTH = 64
 _MAX_AE_TITLE_LENGTH = 16

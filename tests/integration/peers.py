@@ -9,13 +9,16 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 # without it every small PDU waits for the peer's delayed acknowledgement
 ENVIRONMENT = {**os.environ, "TCP_NODELAY": "1"}

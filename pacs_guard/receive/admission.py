@@ -1,0 +1,142 @@
+"""Who may open an association, and how the others are told (A-ASSOCIATE-RJ, PS3.8 9.3.4)."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pacs_guard.config import Settings, SourceSettings
+
+
+class Reason(StrEnum):
+    """Why an association was rejected."""
+
+    CALLING_AE_TITLE = "calling_ae_title"
+    """No source has it."""
+    CALLED_AE_TITLE = "called_ae_title"
+    """It is not the node's."""
+    ADDRESS = "address"
+    """The source may not call from there."""
+    TOO_MANY = "too_many_associations"
+    """The configured number is open."""
+    DISK = "disk_watermark"
+    """Too little room is left in the spool."""
+    DATABASE = "database_unavailable"
+    """The queue cannot take anything."""
+    STOPPING = "stopping"
+    """The receiver is shutting down."""
+    INTERNAL = "internal_error"
+    """A fault of the node."""
+
+
+_PERMANENT, _TRANSIENT = 1, 2
+_SERVICE_USER, _PRESENTATION = 1, 3
+
+_CODES: dict[Reason, tuple[int, int, int]] = {
+    Reason.CALLING_AE_TITLE: (_PERMANENT, _SERVICE_USER, 3),
+    Reason.CALLED_AE_TITLE: (_PERMANENT, _SERVICE_USER, 7),
+    Reason.ADDRESS: (_PERMANENT, _SERVICE_USER, 1),
+    # local limit exceeded
+    Reason.TOO_MANY: (_TRANSIENT, _PRESENTATION, 2),
+    Reason.DISK: (_TRANSIENT, _PRESENTATION, 2),
+    # temporary congestion
+    Reason.DATABASE: (_TRANSIENT, _PRESENTATION, 1),
+    Reason.STOPPING: (_TRANSIENT, _PRESENTATION, 1),
+    Reason.INTERNAL: (_TRANSIENT, _PRESENTATION, 1),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An association that is not accepted.
+
+    Attributes
+    ----------
+    reason : Reason
+    """
+
+    reason: Reason
+
+    @property
+    def codes(self) -> tuple[int, int, int]:
+        """Result, source and diagnostic of the A-ASSOCIATE-RJ."""
+        return _CODES[self.reason]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is known of an association request before it is accepted.
+
+    Attributes
+    ----------
+    calling_ae, called_ae : str
+        AE titles without their padding.
+    address : str
+        The peer's IP address.
+    """
+
+    calling_ae: str
+    called_ae: str
+    address: str
+
+
+class Admission:
+    """The rules for who may open an association.
+
+    Parameters
+    ----------
+    settings : Settings
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._called = settings.node.ae_title if settings.receive.require_called_ae_title else None
+        self._max_open = settings.receive.max_associations
+        self._min_free = settings.receive.min_free_bytes
+        self._sources = {title: source for source in settings.sources for title in source.ae_titles}
+
+    def judge(self, request: Request, *, open_associations: int, free_bytes: int) -> str | Rejection:
+        """Return the name of the source that is calling, or why it is rejected.
+
+        Parameters
+        ----------
+        request : Request
+        open_associations : int
+            How many are open already.
+        free_bytes : int
+            Room left in the spool.
+        """
+        source = self._sources.get(request.calling_ae)
+        if source is None:
+            return Rejection(Reason.CALLING_AE_TITLE)
+        if not _may_call_from(source, request.address):
+            return Rejection(Reason.ADDRESS)
+        if self._called is not None and request.called_ae != self._called:
+            return Rejection(Reason.CALLED_AE_TITLE)
+        if open_associations >= self._max_open:
+            return Rejection(Reason.TOO_MANY)
+        if free_bytes < self._min_free:
+            return Rejection(Reason.DISK)
+        return source.name
+
+
+def _may_call_from(source: SourceSettings, address: str) -> bool:
+    return not source.addresses or is_within(address, source.addresses)
+
+
+def is_within(address: str, networks: Iterable[str]) -> bool:
+    """Whether an IP address lies in one of `networks`; an IPv4 address seen through an IPv6 socket counts as IPv4.
+
+    Examples
+    --------
+    >>> is_within("::ffff:10.1.2.3", ["10.1.0.0/16"])
+    True
+    """
+    found = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+        found = found.ipv4_mapped
+    return any(found in ipaddress.ip_network(network) for network in networks)

@@ -1,0 +1,173 @@
+"""What happens on an association's events: it is judged when requested, its instances are stored, its end is noted."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from typing import TYPE_CHECKING, Any
+
+from pydicom.dataset import Dataset
+from pynetdicom import evt
+from pynetdicom.pdu_primitives import SOPClassCommonExtendedNegotiation
+from pynetdicom.service_class import StorageServiceClass
+
+from pacs_guard.errors import QueueError
+from pacs_guard.receive.admission import Admission, Reason, Rejection, Request
+from pacs_guard.receive.associations import Associations, OpenAssociation
+from pacs_guard.receive.dimse import DataSetStream, StreamingProvider
+from pacs_guard.receive.negotiation import (
+    is_stored,
+    needs_service_class,
+    settle_transfer_syntaxes,
+    supported_contexts,
+)
+from pacs_guard.receive.reception import Sender
+from pacs_guard.receive.storage import PROCESSING_FAILURE, SUCCESS, Storage
+
+if TYPE_CHECKING:
+    from pynetdicom.association import Association
+
+    from pacs_guard.config import Settings
+    from pacs_guard.queue.intake import Intake
+    from pacs_guard.receive.metrics import ReceiveMetrics
+    from pacs_guard.spool.store import Spool
+
+
+class Handlers:
+    """Handlers of pynetdicom's events.
+
+    Parameters
+    ----------
+    settings : Settings
+    spool : Spool
+    intake : Intake
+    metrics : ReceiveMetrics
+    log : structlog logger
+
+    Attributes
+    ----------
+    associations : Associations
+        Those that are open.
+    refuse_all : threading.Event
+        Once it is set no association is accepted.
+    """
+
+    def __init__(self, settings: Settings, spool: Spool, intake: Intake, metrics: ReceiveMetrics, log: Any) -> None:
+        self.associations = Associations(intake, metrics, log)
+        self.refuse_all = threading.Event()
+        self._spool = spool
+        self._metrics = metrics
+        self._log = log
+        self._unknown = settings.receive.unknown_sop_classes
+        self._admission = Admission(settings)
+        self._admitting = threading.Lock()
+        self._storage = Storage(
+            spool,
+            intake,
+            metrics,
+            log,
+            min_free_bytes=settings.receive.min_free_bytes,
+            max_refused_bytes=settings.receive.max_refused_bytes,
+        )
+
+    def bindings(self) -> list[Any]:
+        """Return what the library's server is to call, as it wants it."""
+        return [
+            (evt.EVT_REQUESTED, self._on_requested),
+            (evt.EVT_SOP_COMMON, self._on_sop_common),
+            (evt.EVT_C_ECHO, lambda _event: SUCCESS),
+            (evt.EVT_C_STORE, self._on_c_store),
+            (evt.EVT_RELEASED, self._on_end, ["released"]),
+            (evt.EVT_ABORTED, self._on_end, ["aborted"]),
+            (evt.EVT_CONN_CLOSE, self._on_end, ["connection closed"]),
+        ]
+
+    def _on_requested(self, event: Any) -> None:
+        association = event.assoc
+        try:
+            verdict = self._admit(association)
+        except Exception:  # noqa: BLE001  # the library would go on and accept
+            self._log.exception("association request failed")
+            verdict = Rejection(Reason.INTERNAL)
+        if verdict is not None:
+            self._metrics.association_refused(str(verdict.reason))
+            association.acse.send_reject(*verdict.codes)
+            association.kill()  # returns once the rejection is sent
+
+    def _admit(self, association: Association) -> Rejection | None:
+        primitive: Any = association.requestor.primitive
+        request = Request(
+            calling_ae=str(primitive.calling_ae_title).strip(),
+            called_ae=str(primitive.called_ae_title).strip(),
+            address=str(association.requestor.address),
+        )
+        with self._admitting:
+            judged = self._judge(request)
+            verdict = judged if isinstance(judged, Rejection) else self._open(association, request, judged)
+        if verdict is not None:
+            self._log.warning(
+                "association refused",
+                reason=str(verdict.reason),
+                calling_ae=request.calling_ae,
+                called_ae=request.called_ae,
+                address=request.address,
+            )
+        return verdict
+
+    def _judge(self, request: Request) -> str | Rejection:
+        if self.refuse_all.is_set():
+            return Rejection(Reason.STOPPING)
+        return self._admission.judge(
+            request, open_associations=len(self.associations), free_bytes=self._spool.free_bytes()
+        )
+
+    def _open(self, association: Association, request: Request, source: str) -> Rejection | None:
+        sender = Sender(uuid.uuid4().hex, request.calling_ae, request.address, source)
+        log = self._log.bind(association=sender.association_id, source=source)
+        opened = OpenAssociation(sender, self._storage, log)
+        primitive: Any = association.requestor.primitive
+        proposed = primitive.presentation_context_definition_list
+        settle_transfer_syntaxes(proposed)
+        association.acceptor.supported_contexts = supported_contexts(proposed, unknown=self._unknown)
+        association.dimse = StreamingProvider(association, opened)
+        try:
+            self.associations.open(association, opened)
+        except QueueError as error:
+            log.warning("association not written down", reason=str(error))
+            return Rejection(Reason.DATABASE)
+        return None
+
+    def _on_sop_common(self, event: Any) -> dict[Any, SOPClassCommonExtendedNegotiation]:
+        """Tell the library which of the proposed SOP classes are storage, where it does not know."""
+        proposed = event.assoc.requestor.primitive.presentation_context_definition_list
+        items = {}
+        for context in proposed:
+            uid = context.abstract_syntax
+            if is_stored(str(uid), unknown=self._unknown) and needs_service_class(str(uid)):
+                item = SOPClassCommonExtendedNegotiation()
+                item.sop_class_uid = uid
+                item.service_class_uid = StorageServiceClass.uid
+                items[uid] = item
+        return items
+
+    def _on_c_store(self, event: Any) -> int | Dataset:
+        association = self.associations.get(event.assoc)
+        stream = event.request.DataSet
+        if association is None or not isinstance(stream, DataSetStream):
+            return PROCESSING_FAILURE
+        if stream.reception is None:  # not one fragment came
+            stream.reception = association.begin(
+                sop_class_uid=str(event.request.AffectedSOPClassUID),
+                sop_uid=str(event.request.AffectedSOPInstanceUID),
+                transfer_syntax_uid=str(event.context.transfer_syntax),
+            )
+        answer = association.finish(stream.reception)
+        if not answer.comment:
+            return answer.status
+        response = Dataset()
+        response.Status = answer.status
+        response.ErrorComment = answer.comment
+        return response
+
+    def _on_end(self, event: Any, how: str) -> None:
+        self.associations.close(event.assoc, how)

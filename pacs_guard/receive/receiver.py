@@ -1,0 +1,166 @@
+"""The Storage SCP: pynetdicom's associations wired to admission, the spool and the queue."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+import structlog
+from pynetdicom import AE, _config
+from pynetdicom.transport import ThreadedAssociationServer
+
+from pacs_guard.domain.identifiers import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from pacs_guard.errors import SupervisionError
+from pacs_guard.receive.handlers import Handlers
+
+if TYPE_CHECKING:
+    from pacs_guard.config import Settings
+    from pacs_guard.queue.intake import Intake
+    from pacs_guard.receive.metrics import ReceiveMetrics
+    from pacs_guard.spool.store import Spool
+
+HEARTBEAT_SECONDS = 15.0
+_POLL_SECONDS = 0.05
+_ABORT_SECONDS = 5.0
+
+
+class _Server(ThreadedAssociationServer):
+    request_queue_size = 128
+    daemon_threads = True
+
+    def get_request(self) -> Any:
+        connection, address = super().get_request()
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        # otherwise a peer that vanishes within a PDU holds its thread for ever
+        connection.settimeout(self.ae.network_timeout)
+        return connection, address
+
+
+class Receiver:
+    """Receives instances over the network until it is stopped.
+
+    Parameters
+    ----------
+    settings : Settings
+    spool : Spool
+    intake : Intake
+    metrics : ReceiveMetrics
+    log : structlog logger, optional
+
+    Examples
+    --------
+    ``receiver.serve_forever(stop)`` runs until the event is set; ``start`` and ``stop`` do the same in steps.
+    """
+
+    def __init__(
+        self, settings: Settings, spool: Spool, intake: Intake, metrics: ReceiveMetrics, log: Any = None
+    ) -> None:
+        self._settings = settings.receive
+        self._ae_title = settings.node.ae_title
+        self._intake = intake
+        self._log = log if log is not None else structlog.get_logger("pacs_guard.receive")
+        self._handlers = Handlers(settings, spool, intake, metrics, self._log)
+        self._server: _Server | None = None
+        self._threads: list[threading.Thread] = []
+
+    @property
+    def open_associations(self) -> int:
+        """How many associations are open."""
+        return len(self._handlers.associations)
+
+    def start(self) -> None:
+        """Listen.
+
+        Raises
+        ------
+        SupervisionError
+            If the port cannot be used.
+        QueueError
+            If the queue does not answer.
+        """
+        self._intake.forget_associations()
+        _config.LOG_HANDLER_LEVEL = "none"  # the library would format every PDU for its log
+        self._server = self._listen()
+        self._handlers.refuse_all.clear()
+        self._threads = [
+            threading.Thread(target=self._server.serve_forever, args=(_POLL_SECONDS,), name="receive", daemon=True),
+            threading.Thread(target=self._beat, name="receive-heartbeat", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+        self._log.info("listening", host=self._settings.host, port=self._settings.port, ae_title=self._ae_title)
+
+    def stop(self, timeout: float = 30.0) -> None:
+        """Stop listening, let open associations end for `timeout` seconds, then abort what is left."""
+        if self._server is None:
+            return
+        self._handlers.refuse_all.set()
+        self._server.shutdown()
+        self._wait_for_end(timeout)
+        for association in self._handlers.associations.threads():
+            association.abort(block=False)
+        self._wait_for_end(_ABORT_SECONDS)
+        for association in self._handlers.associations.threads():
+            self._handlers.associations.close(association, "given up at stop")
+        for thread in self._threads:
+            thread.join()
+        self._server = None
+        self._log.info("stopped")
+
+    def serve_forever(self, stop: threading.Event, *, drain_seconds: float = 30.0) -> None:
+        """Listen until `stop` is set, then end as `stop` does.
+
+        Raises
+        ------
+        SupervisionError
+            If the port cannot be used.
+        """
+        self.start()
+        stop.wait()
+        self.stop(drain_seconds)
+
+    def _listen(self) -> _Server:
+        settings = self._settings
+        entity = AE(self._ae_title)
+        entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        entity.maximum_pdu_size = settings.max_pdu_bytes
+        entity.acse_timeout = settings.acse_timeout_seconds
+        entity.dimse_timeout = settings.dimse_timeout_seconds
+        entity.network_timeout = settings.network_timeout_seconds
+        entity.maximum_associations = 1_000_000  # admission counts, and says why
+        entity.add_supported_context("1.2.840.10008.1.1")
+        try:
+            server: Any = entity.make_server(
+                (settings.host, settings.port),
+                evt_handlers=self._handlers.bindings(),
+                server_class=_Server,
+            )
+        except OSError as error:
+            raise SupervisionError(_cannot_listen(settings.host, settings.port, error)) from error
+        entity._servers.append(server)  # noqa: SLF001  # its shutdown expects itself there
+        return cast("_Server", server)
+
+    def _beat(self) -> None:
+        while not self._handlers.refuse_all.wait(HEARTBEAT_SECONDS):
+            self._handlers.associations.beat()
+
+    def _wait_for_end(self, timeout: float) -> None:
+        deadline = time.monotonic() + timeout
+        while len(self._handlers.associations) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> str:
+    where = f"receive: cannot listen on {host} port {port}"
+    if error.errno == errno.EADDRINUSE:
+        return f"{where}: another program listens there; stop it, or set receive.port to a free port"
+    if error.errno == errno.EACCES:
+        return f"{where}: ports below 1024 need a privilege; grant CAP_NET_BIND_SERVICE, or set receive.port above 1023"
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return f"{where}: this machine has no such address; set receive.host to one of its own, or to 0.0.0.0"
+    return f"{where}: {error.strerror or error}"

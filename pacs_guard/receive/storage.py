@@ -1,0 +1,210 @@
+"""From a whole data set to an answer: checked, durable, written down, and only then acknowledged (PS3.4 B.2.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pacs_guard.domain.identifiers import InstanceKey
+from pacs_guard.domain.instance import StoredInstance
+from pacs_guard.errors import DataSetError, QueueError, QueueUnavailableError, SpoolError, SpoolFullError
+from pacs_guard.queue.rows import Outcome
+from pacs_guard.receive.reception import Reception, StoreRequest
+from pacs_guard.receive.structure import DOES_NOT_MATCH, NOT_UNDERSTOOD, Identity, identify
+
+if TYPE_CHECKING:
+    from pacs_guard.queue.intake import Intake
+    from pacs_guard.receive.metrics import ReceiveMetrics
+    from pacs_guard.spool.store import IncomingFile, Spool
+
+SUCCESS = 0x0000
+PROCESSING_FAILURE = 0x0110
+SOP_CLASS_NOT_SUPPORTED = 0x0122
+OUT_OF_RESOURCES = 0xA700
+
+_LONGEST_COMMENT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a C-STORE request is answered with.
+
+    Attributes
+    ----------
+    status : int
+    comment : str
+        Error Comment (0000,0902), at most 64 characters; empty for success.
+    """
+
+    status: int
+    comment: str = ""
+
+
+class Storage:
+    """Takes data sets in, one at a time for each association.
+
+    Parameters
+    ----------
+    spool : Spool
+    intake : Intake
+    metrics : ReceiveMetrics
+    log : structlog logger
+    min_free_bytes : int
+        With less room than this in the spool nothing is taken.
+    max_refused_bytes : int
+        How much of what was refused is kept aside.
+    """
+
+    def __init__(
+        self,
+        spool: Spool,
+        intake: Intake,
+        metrics: ReceiveMetrics,
+        log: Any,
+        *,
+        min_free_bytes: int,
+        max_refused_bytes: int,
+    ) -> None:
+        self._spool = spool
+        self._intake = intake
+        self._metrics = metrics
+        self._log = log
+        self._min_free = min_free_bytes
+        self._max_refused = max_refused_bytes
+
+    def begin(self, request: StoreRequest) -> Reception:
+        """Return what the fragments of a request's data set are to be written to."""
+        return Reception(self._spool, request, self._min_free)
+
+    def finish(self, reception: Reception) -> Answer:
+        """Store a data set that is complete, and say what to answer. Never raises."""
+        try:
+            return self._store(reception)
+        except DataSetError as error:
+            return self.refuse(reception, error.status, str(error))
+        except (QueueUnavailableError, SpoolFullError) as error:
+            return self.refuse(reception, OUT_OF_RESOURCES, str(error), keep=False)
+        except Exception as error:  # noqa: BLE001  # the sender gets an answer whatever happens
+            self._log_of(reception).exception("instance not stored")
+            return self.refuse(reception, PROCESSING_FAILURE, f"{type(error).__name__}: {error}")
+
+    def refuse(self, reception: Reception, status: int, reason: str, *, keep: bool = True) -> Answer:
+        """Write down that an object is answered with a failure. Never raises.
+
+        Parameters
+        ----------
+        reception : Reception
+        status : int
+        reason : str
+            One sentence, without anything that identifies a patient.
+        keep : bool
+            Whether what was received is kept aside.
+        """
+        request = reception.request
+        log = self._log_of(reception)
+        path = self._set_aside(reception) if keep else None
+        reception.drop()
+        try:
+            self._intake.record_refusal(
+                source=request.sender.source,
+                calling_ae=request.sender.calling_ae,
+                sop_uid=request.sop_uid,
+                status=status,
+                reason=reason,
+                path=path,
+                length=reception.length,
+            )
+        except QueueError as error:
+            log.warning("refusal not written down", reason=str(error))
+        log.warning("instance refused", status=f"{status:04X}", reason=reason, kept=path, length=reception.length)
+        self._count(reception, Outcome.REFUSED, status)
+        return Answer(status, _comment(reason))
+
+    def _store(self, reception: Reception) -> Answer:
+        if reception.error is not None:
+            raise reception.error
+        if reception.file is None:
+            raise DataSetError("the data set is empty", status=NOT_UNDERSTOOD)
+        identity = identify(reception.file.reader(), reception.length, reception.request.transfer_syntax_uid)
+        _check_command(reception.request, identity)
+        instance = _instance(reception.request, identity, reception.file, self._spool.path_for(identity.study_uid))
+        outcome = self._keep(reception, reception.file, instance)
+        log = self._log_of(reception).bind(study=identity.study_uid)
+        if outcome is Outcome.CONFLICT:
+            log.warning("instance stored; another one has its SOP Instance UID and other content")
+        else:
+            log.debug("instance received", outcome=str(outcome), length=reception.length)
+        self._count(reception, outcome, SUCCESS)
+        return Answer(SUCCESS)
+
+    def _keep(self, reception: Reception, file: IncomingFile, instance: StoredInstance) -> Outcome:
+        """Make the file durable, then its row; a file that no row will know is removed."""
+        sender = reception.request.sender
+        file.commit(instance.path)
+        reception.file = None
+        try:
+            outcome = self._intake.record(instance, calling_ae=sender.calling_ae, association_id=sender.association_id)
+        except QueueUnavailableError:
+            self._remove(instance.path)
+            raise
+        if outcome is Outcome.DUPLICATE:
+            self._remove(instance.path)
+        return outcome
+
+    def _remove(self, path: str) -> None:
+        try:
+            self._spool.remove(path)
+        except SpoolError as error:  # reconciliation finds it
+            self._log.warning("file left behind", path=path, reason=str(error))
+
+    def _set_aside(self, reception: Reception) -> str | None:
+        if reception.file is None:
+            return None
+        try:
+            path = reception.file.set_aside()
+            reception.file = None
+            self._spool.limit_refused(self._max_refused)
+        except (SpoolError, OSError) as error:
+            self._log_of(reception).warning("refused object not kept", reason=str(error))
+            return None
+        return path
+
+    def _count(self, reception: Reception, outcome: Outcome, status: int) -> None:
+        source = reception.request.sender.source
+        self._metrics.instance(source, str(outcome), status, reception.length, reception.seconds)
+
+    def _log_of(self, reception: Reception) -> Any:
+        request = reception.request
+        return self._log.bind(
+            association=request.sender.association_id, source=request.sender.source, instance=request.sop_uid
+        )
+
+
+def _check_command(request: StoreRequest, identity: Identity) -> None:
+    for name, in_data_set, in_command in (
+        ("SOPClassUID", identity.sop_class_uid, request.sop_class_uid),
+        ("SOPInstanceUID", identity.sop_uid, request.sop_uid),
+    ):
+        if in_data_set != in_command:
+            raise DataSetError(
+                f"{name} differs from the command's: {in_data_set}, expected {in_command}", status=DOES_NOT_MATCH
+            )
+
+
+def _instance(request: StoreRequest, identity: Identity, file: IncomingFile, path: str) -> StoredInstance:
+    return StoredInstance(
+        id=0,
+        key=InstanceKey(identity.study_uid, identity.series_uid, identity.sop_uid, file.sha256),
+        sop_class_uid=identity.sop_class_uid,
+        transfer_syntax_uid=request.transfer_syntax_uid,
+        path=path,
+        offset=file.offset,
+        length=file.length,
+        source=request.sender.source,
+    )
+
+
+def _comment(reason: str) -> str:
+    """Return text that fits an LO of the default character repertoire."""
+    text = "".join(character if " " <= character <= "~" and character != "\\" else "?" for character in reason)
+    return text[:_LONGEST_COMMENT].strip()

@@ -1,0 +1,271 @@
+"""A look at a received data set that decodes nothing: whether it is whole, and whose it is (PS3.5 7).
+
+Only the headers of elements are read; values are skipped, so that the size of the pixel data does not matter.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO, NoReturn, Protocol
+
+from pacs_guard.domain.identifiers import uid
+from pacs_guard.errors import DataSetError, IdentifierError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+DEFLATED = {"1.2.840.10008.1.2.1.99"}
+
+NOT_UNDERSTOOD = 0xC000
+DOES_NOT_MATCH = 0xA900
+
+_NAMES = {
+    (0x0008, 0x0016): "SOPClassUID",
+    (0x0008, 0x0018): "SOPInstanceUID",
+    (0x0020, 0x000D): "StudyInstanceUID",
+    (0x0020, 0x000E): "SeriesInstanceUID",
+}
+_SHORT_LENGTH = {
+    *(b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL"),
+    *(b"SS", b"ST", b"TM", b"UI", b"UL", b"US"),
+}
+_UNDEFINED = 0xFFFFFFFF
+_ITEM, _ITEM_END, _SEQUENCE_END = (0xFFFE, 0xE000), (0xFFFE, 0xE00D), (0xFFFE, 0xE0DD)
+_LONGEST_UID_VALUE = 256
+_DEEPEST = 64
+_CHUNK = 1 << 16
+_LONGEST_INFLATED = 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The UIDs of a data set.
+
+    Attributes
+    ----------
+    sop_class_uid, sop_uid, study_uid, series_uid : str
+        Without padding; usable as keys, though not necessarily valid by PS3.5 9.1.
+    """
+
+    sop_class_uid: str
+    sop_uid: str
+    study_uid: str
+    series_uid: str
+
+
+def identify(file: BinaryIO, length: int, transfer_syntax_uid: str) -> Identity:
+    """Return whose data set this is, after making sure that it is whole.
+
+    Parameters
+    ----------
+    file : BinaryIO
+        At the first byte of the data set; seekable.
+    length : int
+        Bytes of the data set.
+    transfer_syntax_uid : str
+        How it is encoded.
+
+    Raises
+    ------
+    DataSetError
+        With status C000 if it is empty, cut short or no data set in that transfer syntax; with A900 if one of the
+        four UIDs is missing or unusable.
+    """
+    if length == 0:
+        _refuse("the data set is empty")
+    source: _Source
+    source = _Inflated(file, length) if transfer_syntax_uid in DEFLATED else _Plain(file, length)
+    order = ">" if transfer_syntax_uid == EXPLICIT_BIG_ENDIAN else "<"
+    walker = _Walker(source, order)
+    found = walker.data_set(implicit=transfer_syntax_uid == IMPLICIT_LITTLE_ENDIAN)
+    return Identity(
+        sop_class_uid=_uid(found, (0x0008, 0x0016)),
+        sop_uid=_uid(found, (0x0008, 0x0018)),
+        study_uid=_uid(found, (0x0020, 0x000D)),
+        series_uid=_uid(found, (0x0020, 0x000E)),
+    )
+
+
+def _uid(found: Mapping[tuple[int, int], bytes], tag: tuple[int, int]) -> str:
+    name = _NAMES[tag]
+    if tag not in found:
+        raise DataSetError(f"{name} is missing", status=DOES_NOT_MATCH)
+    try:
+        return uid(found[tag].decode("latin-1"), name=name)
+    except IdentifierError as error:
+        raise DataSetError(str(error), status=DOES_NOT_MATCH) from error
+
+
+def _refuse(message: str) -> NoReturn:
+    raise DataSetError(message, status=NOT_UNDERSTOOD)
+
+
+class _Source(Protocol):
+    def read(self, count: int) -> bytes:
+        """Return exactly `count` bytes, or raise DataSetError."""
+        ...
+
+    def skip(self, count: int) -> None:
+        """Pass over exactly `count` bytes, or raise DataSetError."""
+        ...
+
+    def at_end(self) -> bool: ...
+
+
+class _Plain:
+    """The data set's own bytes."""
+
+    def __init__(self, file: BinaryIO, length: int) -> None:
+        self._file = file
+        self._left = length
+
+    def _take(self, count: int) -> None:
+        if count > self._left:
+            _refuse(f"the data set is cut short: {count} bytes are announced, {self._left} are left")
+        self._left -= count
+
+    def read(self, count: int) -> bytes:
+        self._take(count)
+        return self._file.read(count)
+
+    def skip(self, count: int) -> None:
+        self._take(count)
+        self._file.seek(count, 1)
+
+    def at_end(self) -> bool:
+        return self._left == 0
+
+
+class _Inflated:
+    """A deflated data set (PS3.5 A.5), inflated bit by bit."""
+
+    def __init__(self, file: BinaryIO, length: int) -> None:
+        self._file = file
+        self._left = length
+        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._buffer = b""
+        self._total = 0
+
+    def _fill(self) -> bool:
+        """Inflate some more into the empty buffer; False at the end."""
+        while not self._buffer and not self._inflater.eof:
+            packed = self._inflater.unconsumed_tail
+            if not packed:
+                packed = self._file.read(min(_CHUNK, self._left))
+                self._left -= len(packed)
+            if not packed:
+                _refuse("the deflated data set is cut short")
+            try:
+                self._buffer = self._inflater.decompress(packed, _CHUNK)
+            except zlib.error as error:
+                raise DataSetError(f"the data set cannot be inflated: {error}", status=NOT_UNDERSTOOD) from error
+        self._total += len(self._buffer)
+        if self._total > _LONGEST_INFLATED:
+            _refuse(f"the data set inflates to more than {_LONGEST_INFLATED} bytes")
+        return bool(self._buffer)
+
+    def read(self, count: int) -> bytes:
+        parts = []
+        while count:
+            if not self._buffer and not self._fill():
+                _refuse(f"the data set is cut short: {count} bytes are missing")
+            part, self._buffer = self._buffer[:count], self._buffer[count:]
+            count -= len(part)
+            parts.append(part)
+        return b"".join(parts)
+
+    def skip(self, count: int) -> None:
+        while count > len(self._buffer):
+            count -= len(self._buffer)
+            self._buffer = b""
+            if not self._fill():
+                _refuse(f"the data set is cut short: {count} bytes are missing")
+        self._buffer = self._buffer[count:]
+
+    def at_end(self) -> bool:
+        if self._buffer or self._fill():
+            return False
+        surplus = self._left + len(self._inflater.unused_data)
+        if surplus > 1:  # one byte may pad the stream to an even length
+            _refuse(f"{surplus} bytes follow the deflated data set")
+        return True
+
+
+class _Walker:
+    """Goes from element to element.
+
+    Parameters
+    ----------
+    source : _Source
+    order : str
+        Byte order as `struct` writes it.
+    """
+
+    def __init__(self, source: _Source, order: str) -> None:
+        self._source = source
+        self._tag = struct.Struct(f"{order}HH")
+        self._short = struct.Struct(f"{order}H")
+        self._long = struct.Struct(f"{order}I")
+
+    def data_set(self, *, implicit: bool) -> dict[tuple[int, int], bytes]:
+        """Walk all elements of the top level and return the values of the four UIDs."""
+        found: dict[tuple[int, int], bytes] = {}
+        while not self._source.at_end():
+            tag, vr, length = self._header(implicit=implicit)
+            if tag[0] in {0x0000, 0xFFFE}:
+                _refuse(f"element ({tag[0]:04X},{tag[1]:04X}) has no place in a data set")
+            if tag not in _NAMES:
+                self._value(vr, length, implicit=implicit, depth=0)
+                continue
+            if length > _LONGEST_UID_VALUE:
+                _refuse(f"{_NAMES[tag]} is {length} bytes long")
+            value = self._source.read(length)
+            if found.setdefault(tag, value) != value:
+                _refuse(f"{_NAMES[tag]} is there twice, with different values")
+        return found
+
+    def _header(self, *, implicit: bool) -> tuple[tuple[int, int], bytes, int]:
+        head = self._source.read(8)
+        group, number = self._tag.unpack_from(head)
+        vr = head[4:6]
+        # equipment is known to write some elements without a VR in explicit transfer syntaxes
+        if implicit or group == 0xFFFE or not (vr.isalpha() and vr.isupper()):
+            return (group, number), b"", self._long.unpack_from(head, 4)[0]
+        if vr in _SHORT_LENGTH:
+            return (group, number), vr, self._short.unpack_from(head, 6)[0]
+        return (group, number), vr, self._long.unpack(self._source.read(4))[0]
+
+    def _value(self, vr: bytes, length: int, *, implicit: bool, depth: int) -> None:
+        if length != _UNDEFINED:
+            self._source.skip(length)
+        else:
+            # a value of unknown VR and length is a sequence in implicit VR (PS3.5 6.2.2)
+            self._items(implicit=implicit or vr == b"UN", depth=depth + 1)
+
+    def _items(self, *, implicit: bool, depth: int) -> None:
+        """Pass over the items of a sequence, or the fragments of pixel data, of undefined length."""
+        if depth > _DEEPEST:
+            _refuse(f"sequences are nested more than {_DEEPEST} deep")
+        while True:
+            tag, _, length = self._header(implicit=implicit)
+            if tag == _SEQUENCE_END:
+                return
+            if tag != _ITEM:
+                _refuse(f"({tag[0]:04X},{tag[1]:04X}) stands where an item is expected")
+            if length == _UNDEFINED:
+                self._item(implicit=implicit, depth=depth)
+            else:
+                self._source.skip(length)
+
+    def _item(self, *, implicit: bool, depth: int) -> None:
+        while True:
+            tag, vr, length = self._header(implicit=implicit)
+            if tag == _ITEM_END:
+                return
+            if tag[0] in {0x0000, 0xFFFE}:
+                _refuse(f"({tag[0]:04X},{tag[1]:04X}) stands inside an item")
+            self._value(vr, length, implicit=implicit, depth=depth)
