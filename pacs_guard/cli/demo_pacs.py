@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import socket
 import subprocess
@@ -24,7 +25,7 @@ _START_SECONDS = 20.0
 def demo_pacs(folder: Path, port: int) -> Iterator[str]:
     """Run a PACS that writes what it receives, bit for bit, into `folder`; yields its name."""
     folder.mkdir(parents=True, exist_ok=True)
-    program = shutil.which("storescp")
+    program = _dcmtk_storescp()
     if program is not None:
         command = [program, "+B", "-aet", AE_TITLE, "-od", str(folder), str(port)]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -40,6 +41,17 @@ def demo_pacs(folder: Path, port: int) -> Iterator[str]:
         yield "pynetdicom storage SCP"
     finally:
         server.shutdown()
+
+
+def _dcmtk_storescp() -> str | None:
+    """Find DCMTK's program; pynetdicom installs one of the same name that does not keep bytes as they came."""
+    for folder in os.get_exec_path():
+        program = shutil.which("storescp", path=folder)
+        if program is not None:
+            answer = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+            if "dcmtk" in answer.stdout:
+                return program
+    return None
 
 
 def _own_pacs(folder: Path, port: int) -> Any:

@@ -118,6 +118,12 @@ class RoleMetrics:
             ["destination", "kind"],
             registry=registry,
         )
+        self._thread_errors = Counter(
+            "pacs_guard_thread_errors",
+            "Errors that nobody expected, by the thread that met them and went on.",
+            ["thread"],
+            registry=registry,
+        )
         self._notifications = Counter(
             "pacs_guard_notifications", "Notifications, by result.", ["result"], registry=registry
         )
@@ -172,6 +178,10 @@ class RoleMetrics:
     def notification(self, result: str) -> None:
         """Count a notification."""
         self._notifications.labels(result).inc()
+
+    def thread_error(self, thread: str) -> None:
+        """Count an error that nobody expected."""
+        self._thread_errors.labels(thread).inc()
 
 
 def role_registry(folder: Path) -> CollectorRegistry:

@@ -25,6 +25,8 @@ ROLES = ("receive", "detect", "deliver", "ops")
 def role_lock(folder: Path, role: str, *, wait_seconds: float = 20.0) -> Iterator[None]:
     """Hold the role's lock while the block runs, so that no role runs twice on one data folder.
 
+    The lock's file names the process that holds it.
+
     Raises
     ------
     SupervisionError
@@ -32,11 +34,14 @@ def role_lock(folder: Path, role: str, *, wait_seconds: float = 20.0) -> Iterato
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = (folder / f"{role}.lock").open("w")
+        file = (folder / f"{role}.lock").open("a+")
     except OSError as error:
         raise SupervisionError(f"{folder} is not writable: {error.strerror}; set node.data_dir or its owner") from error
     with file:
         _lock(file, role, folder, time.monotonic() + wait_seconds)
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
         yield
 
 

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+
+import pytest
+
+from pacs_guard.errors import SupervisionError
+from pacs_guard.ops import supervisor
+from pacs_guard.ops.supervisor import Supervisor, role_commands
+
+SLEEPER = [sys.executable, "-c", "import sys; print('up', flush=True); sys.stdin.read()"]
+
+
+def until(condition, seconds=20.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def running(monkeypatch):
+    monkeypatch.setattr(supervisor, "_FIRST_WAIT_SECONDS", 0.05)
+    started = []
+
+    def start(commands):
+        one = Supervisor(commands, stop_seconds=5.0)
+        stop = threading.Event()
+        errors = []
+
+        def run():
+            try:
+                one.run(stop)
+            except SupervisionError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        started.append((thread, stop))
+        return one, stop, thread, errors
+
+    yield start
+    for thread, stop in started:
+        stop.set()
+        thread.join(20)
+
+
+def test_a_killed_role_is_started_again(running):
+    one, _, _, _ = running({"detect": SLEEPER})
+    until(lambda: "detect" in one.processes())
+    first = one.processes()["detect"]
+    os.kill(first, signal.SIGKILL)
+    until(lambda: one.processes().get("detect", first) != first)
+
+
+def test_the_end_stops_every_role(running):
+    one, stop, thread, _ = running({"detect": SLEEPER, "deliver": SLEEPER})
+    until(lambda: len(one.processes()) == 2)
+    pids = list(one.processes().values())
+    stop.set()
+    thread.join(20)
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+_STUBBORN = """
+import pathlib, signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pathlib.Path(sys.argv[1]).touch()
+time.sleep(60)
+"""
+
+
+def test_a_role_that_ignores_the_request_to_stop_is_killed(running, tmp_path):
+    ready = tmp_path / "ready"
+    one, stop, thread, _ = running({"detect": [sys.executable, "-c", _STUBBORN, str(ready)]})
+    until(ready.exists)
+    one._stop_seconds = 0.1
+    stop.set()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_a_role_that_cannot_run_as_configured_stops_the_node(running):
+    failing = [sys.executable, "-c", "import sys; sys.exit(78)"]
+    _, _, thread, errors = running({"receive": failing, "detect": SLEEPER})
+    thread.join(20)
+    assert not thread.is_alive()
+    assert "the role receive cannot run as configured" in str(errors[0])
+
+
+def test_the_commands_run_this_interpreter_under_supervision(tmp_path):
+    commands = role_commands(["ops"], tmp_path / "c.toml")
+    assert commands["ops"] == [
+        sys.executable, "-m", "pacs_guard", "run", "ops", "--supervised", "--config", str(tmp_path / "c.toml"),
+    ]  # fmt: skip
