@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import structlog
 
 from pacs_guard.deliver.contexts import batches
 from pacs_guard.deliver.scu import StoreAssociation
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from pacs_guard.queue.rows import ClaimedDelivery
     from pacs_guard.spool.store import Spool
 
+_LOG = structlog.get_logger(__name__)
+
 MAX_TRANSIENT_IN_A_ROW = 3
 """After so many instances in a row without success the destination is left alone for a while."""
 
@@ -48,7 +52,6 @@ class Tools:
     spool : Spool
     forwarding : Forwarding
     metrics : DeliverMetrics
-    log : structlog logger
     clock : callable
         Returns seconds.
     rng : random.Random
@@ -61,7 +64,6 @@ class Tools:
     spool: Spool
     forwarding: Forwarding
     metrics: DeliverMetrics
-    log: Any
     clock: Callable[[], float]
     rng: random.Random
     stop: threading.Event
@@ -88,7 +90,7 @@ class Attempt:
         self._destination = destination
         self._lease_seconds = lease_seconds
         self._tools = tools
-        self._log = tools.log.bind(study_id=delivery.study_id, destination=destination.name)
+        self._log = _LOG.bind(study_id=delivery.study_id, destination=destination.name)
         self._transient_in_a_row = 0
         self._renewed_at = tools.clock()
         self._error: str | None = None

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import structlog
 
 from pacs_guard.deliver.attempt import Attempt, Tools
 from pacs_guard.deliver.loop import Loop
 from pacs_guard.errors import LeaseLostError, QueueError
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Callable
 
     from pacs_guard.config import DestinationSettings, Settings
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from pacs_guard.queue.rows import ClaimedDelivery
     from pacs_guard.spool.store import Spool
 
+_LOG = structlog.get_logger(__name__)
 _SHORTEST_LEASE_SECONDS = 60.0
 
 
@@ -37,10 +40,9 @@ class Deliverer:
     spool : Spool
     forwarding : Forwarding
     metrics : DeliverMetrics
-    log : structlog logger
     clock : callable
         Returns seconds since the epoch.
-    rng : random.Random
+    rng : random.Random, optional
         Spreads retries.
     poll_seconds : float
         How often each destination's queue is looked at when it is empty.
@@ -52,14 +54,13 @@ class Deliverer:
         spool: Spool,
         forwarding: Forwarding,
         metrics: DeliverMetrics,
-        log: Any,
         clock: Callable[[], float],
-        rng: random.Random,
+        rng: random.Random | None = None,
         *,
         poll_seconds: float = 0.5,
     ) -> None:
         self._stop = threading.Event()
-        tools = Tools(settings.node.ae_title, spool, forwarding, metrics, log, clock, rng, self._stop)
+        tools = Tools(settings.node.ae_title, spool, forwarding, metrics, clock, rng or random.Random(), self._stop)  # noqa: S311  # no secret
         self._workers = [DestinationWorker(destination, tools) for destination in settings.destinations]
         self._loops = [
             Loop(
@@ -68,7 +69,6 @@ class Deliverer:
                 idle_seconds=poll_seconds,
                 stop=self._stop,
                 count_error=metrics.thread_error,
-                log=log,
             )
             for worker in self._workers
         ]
@@ -129,9 +129,7 @@ class DestinationWorker:
         try:
             Attempt(delivery, self._destination, self._lease_seconds, self._tools).run()
         except LeaseLostError as error:
-            self._tools.log.info(
-                "delivery stopped", study_id=delivery.study_id, destination=self.name, reason=str(error)
-            )
+            _LOG.info("delivery stopped", study_id=delivery.study_id, destination=self.name, reason=str(error))
             self._tools.forwarding.postpone(delivery)
         except Exception:
             self._postpone_if_possible(delivery)
@@ -142,7 +140,7 @@ class DestinationWorker:
         try:
             self._tools.forwarding.postpone(delivery)
         except QueueError as error:  # the lease runs out by itself
-            self._tools.log.warning("lease not given back", study_id=delivery.study_id, error=str(error))
+            _LOG.warning("lease not given back", study_id=delivery.study_id, error=str(error))
 
 
 def _all_timeouts(destination: DestinationSettings) -> float:

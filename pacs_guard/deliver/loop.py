@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import structlog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_LOG = structlog.get_logger(__name__)
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
 
@@ -27,7 +30,6 @@ class Loop:
         Ends the loop after the step under way.
     count_error : callable
         Told the name whenever a step raised.
-    log : structlog logger
     """
 
     def __init__(
@@ -38,14 +40,13 @@ class Loop:
         idle_seconds: float,
         stop: threading.Event,
         count_error: Callable[[str], None],
-        log: Any,
     ) -> None:
         self._name = name
         self._step = step
         self._idle_seconds = idle_seconds
         self._stop = stop
         self._count_error = count_error
-        self._log = log.bind(thread=name)
+        self._log = _LOG.bind(thread=name)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:

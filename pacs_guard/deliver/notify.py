@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import random
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import structlog
 
 from pacs_guard.deliver.loop import Loop
 from pacs_guard.errors import TransientDeliveryError
 
 if TYPE_CHECKING:
-    import random
-
     from pacs_guard.config import WebhookSettings
     from pacs_guard.deliver.metrics import DeliverMetrics
     from pacs_guard.queue.outbox import Outbox
     from pacs_guard.queue.rows import Notification
+
+_LOG = structlog.get_logger(__name__)
 
 
 class Notifier:
@@ -26,8 +29,7 @@ class Notifier:
         Where to; without, a line in the log is all.
     outbox : Outbox
     metrics : DeliverMetrics
-    log : structlog logger
-    rng : random.Random
+    rng : random.Random, optional
         Spreads retries.
     poll_seconds : float
         How often the outbox is looked at when nothing is due.
@@ -38,16 +40,14 @@ class Notifier:
         webhook: WebhookSettings | None,
         outbox: Outbox,
         metrics: DeliverMetrics,
-        log: Any,
-        rng: random.Random,
+        rng: random.Random | None = None,
         *,
         poll_seconds: float = 1.0,
     ) -> None:
         self._webhook = webhook
         self._outbox = outbox
         self._metrics = metrics
-        self._log = log
-        self._rng = rng
+        self._rng = rng or random.Random()  # noqa: S311  # no secret
         self._stop = threading.Event()
         self._loop = Loop(
             "notify",
@@ -55,7 +55,6 @@ class Notifier:
             idle_seconds=poll_seconds,
             stop=self._stop,
             count_error=metrics.thread_error,
-            log=log,
         )
 
     def start(self) -> None:
@@ -95,7 +94,7 @@ class Notifier:
 
     def _log_line(self, notification: Notification) -> None:
         payload = notification.payload
-        self._log.warning(
+        _LOG.warning(
             notification.event.replace("_", " "),
             study_id=payload.get("study"),
             verdict=payload.get("verdict"),
@@ -107,7 +106,7 @@ class Notifier:
         retry_in = webhook.retry.policy().delay(attempts, self._rng.random()) if webhook else None
         self._outbox.failed(notification, error, retry_in)
         self._metrics.notification("failed" if retry_in is not None else "given_up")
-        log = self._log.warning if retry_in is not None else self._log.error
+        log = _LOG.warning if retry_in is not None else _LOG.error
         log(
             "notification not sent" if retry_in is not None else "notification given up",
             notification_id=notification.id,
