@@ -82,7 +82,7 @@ class StreamingProvider(DIMSEServiceProvider):
         try:
             for value in primitive.presentation_data_value_list:
                 single = P_DATA()  # the library loses what follows a message's end in the same PDU
-                single.presentation_data_value_list = [value]
+                single.presentation_data_value_list.append(value)
                 self._receive_single(single)
         except Exception as error:  # noqa: BLE001  # whatever it is, this association ends and no other
             self._sink.broken(error)

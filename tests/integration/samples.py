@@ -25,7 +25,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from tests.integration.peers import dcmtk
+from peers import dcmtk
 
 if TYPE_CHECKING:
     from pathlib import Path
