@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from pacs_guard.cli import output
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
@@ -71,7 +73,7 @@ def _assess(
 
 
 def _print(reports: list[dict[str, Any]]) -> None:
-    console = Console()
+    console = output.console()
     table = Table("series", "slices", "verdict", "score", "p", "reason")
     for report in reports:
         table.add_row(

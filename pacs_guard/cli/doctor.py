@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
+from pacs_guard.cli import output
 from pacs_guard.cli.configuration import settings_from
 from pacs_guard.cli.output import print_json
 from pacs_guard.cli.wiring import open_stores
@@ -54,7 +54,7 @@ def run_doctor(config: Path | None, *, json: bool) -> int:
         table = Table("", "what", "found")
         for one in found:
             table.add_row("ok" if one.ok else "[bold red]NO[/]", one.what, one.detail)
-        Console().print(table)
+        output.console().print(table)
     return 0 if all(one.ok for one in found) else 1
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
 
+from pacs_guard.cli import output
 from pacs_guard.cli.configuration import settings_from
 from pacs_guard.cli.output import print_json
 from pacs_guard.cli.wiring import open_stores
@@ -44,7 +44,7 @@ def show_ledger(config: Path | None, *, deep: bool, json: bool) -> int:
             }
         )
         return 0 if adds_up else 1
-    console = Console()
+    console = output.console()
     table = Table("source", *_COLUMNS, "")
     for line in lines:
         values = asdict(line)

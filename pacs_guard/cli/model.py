@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from pacs_guard.cli import output
 from pacs_guard.cli.output import print_json
 from pacs_guard.errors import BundleError
 
@@ -33,7 +33,7 @@ def list_models(*, json: bool) -> None:
     table = Table("name", "version", "folder")
     for one in found:
         table.add_row(one["name"], one["version"], one["folder"])
-    Console().print(table)
+    output.console().print(table)
 
 
 def show_model(name: str, *, json: bool) -> None:

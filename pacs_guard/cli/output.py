@@ -8,6 +8,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 import typer
+from rich.console import Console
+
+_FILE_WIDTH = 200
+
+
+def console() -> Console:
+    """Return a console that is as wide as the terminal, and wide enough where the output goes to a file."""
+    found = Console()
+    return found if found.is_terminal else Console(width=_FILE_WIDTH)
 
 
 def print_json(value: Any) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from pacs_guard.cli import output
 from pacs_guard.cli.configuration import settings_from
 from pacs_guard.cli.output import moment, number, print_json
 from pacs_guard.cli.wiring import CLOCK, open_stores
@@ -49,7 +49,7 @@ def show_status(config: Path | None, *, json: bool) -> None:
             }
         )
         return
-    console = Console()
+    console = output.console()
     running = ", ".join(f"{role} ({age:.0f} s ago)" for role, age in sorted(roles.items())) or "none"
     console.print(f"roles heard of: {running}", highlight=False)
     table = Table("stage", "studies", "oldest")
@@ -83,7 +83,7 @@ def list_studies(config: Path | None, *, states: Sequence[str] | None, limit: in
             moment(one.created_at),
             one.reason or "",
         )
-    Console().print(table)
+    output.console().print(table)
 
 
 def _states(names: Sequence[str] | None) -> list[StudyState] | None:
@@ -106,7 +106,7 @@ def show_study(config: Path | None, reference: str, *, json: bool) -> None:
 
         print_json(asdict(details) | {"evidence_folder": str(folder) if folder else None})
         return
-    console = Console()
+    console = output.console()
     one = details.summary
     console.print(f"study {one.id}  {one.study_uid}", highlight=False)
     console.print(f"  state {one.state}, verdict {one.verdict or 'none yet'}: {one.reason or ''}", highlight=False)
