@@ -1,0 +1,258 @@
+"""Find altered noise texture over the lungs of every slice, with small learned networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pacs_guard.detect.classifier import Classifier
+from pacs_guard.detect.detector import DetectorResult
+from pacs_guard.detect.features import Raster, dense_feature_names, lung_feature_names, measure_slice
+from pacs_guard.detect.scoremap import NOTHING, Peak, agreement, highest, peaks, slice_map
+from pacs_guard.domain.verdict import Box, Finding, FindingKind, SliceScore
+from pacs_guard.errors import BundleError, DetectorError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from pacs_guard.detect.bundle import Bundle
+    from pacs_guard.detect.features import SliceMeasurements
+    from pacs_guard.domain.volume import AssembledSeries, Volume
+
+WEIGHTS = "weights.npz"
+HEADS = (FindingKind.FB, FindingKind.FM)
+FEATURE_NAMES = {FindingKind.FB: lung_feature_names(), FindingKind.FM: dense_feature_names()}
+
+_BOX_MM = 32.0
+_SMOOTHING_MM = {FindingKind.FB: 5.0, FindingKind.FM: 3.0}
+_LEAST_AXIAL_COSINE = 0.8
+_CLAIMS = {
+    FindingKind.FB: ("lung tissue", "as where a tumour was removed"),
+    FindingKind.FM: ("soft tissue", "as where a tumour was injected"),
+}
+_CUES = {
+    FindingKind.FB: ("lung dog1.2 16 mm", "lung corner 16 mm"),
+    FindingKind.FM: ("dense dog1.2 10 mm", "dense corner 10 mm"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The networks of one kind of finding, and the line that makes their output comparable between the heads.
+
+    Attributes
+    ----------
+    classifier : Classifier
+        From features to log-odds.
+    slope, intercept : float
+        From smoothed log-odds to the log-odds that a slice with this maximum was altered.
+    """
+
+    classifier: Classifier
+    slope: float = 1.0
+    intercept: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesMaps:
+    """Score maps of a volume.
+
+    Attributes
+    ----------
+    raster : Raster
+        Of every slice.
+    maps : dict of FindingKind to ndarray of float32, shape (slices, rows, columns) of the raster
+        `NOTHING` where there is no site.
+    """
+
+    raster: Raster
+    maps: dict[FindingKind, NDArray[np.float32]]
+
+    @property
+    def has_lung(self) -> bool:
+        """Whether there is any site at all."""
+        return any(bool((one > NOTHING).any()) for one in self.maps.values())
+
+
+def score_slice(
+    measured: SliceMeasurements, heads: Mapping[FindingKind, Head], raster: Raster
+) -> dict[FindingKind, NDArray[np.float32]]:
+    """Return each head's smoothed and calibrated map of one slice."""
+    sites = {FindingKind.FB: measured.lung, FindingKind.FM: measured.dense}
+    maps = {}
+    for kind, head in heads.items():
+        raw = head.classifier.log_odds(sites[kind].features)
+        smooth = slice_map(sites[kind], raw, raster, _SMOOTHING_MM[kind])
+        maps[kind] = np.where(smooth > NOTHING, head.slope * smooth + head.intercept, NOTHING).astype(np.float32)
+    return maps
+
+
+def score_volume(
+    hu: NDArray[np.int16], spacing_mm: tuple[float, float, float], heads: Mapping[FindingKind, Head]
+) -> SeriesMaps:
+    """Return the maps of a volume, one slice after the other, so that memory holds the features of one slice."""
+    raster = Raster.of(hu.shape[1:], spacing_mm[1:])
+    maps = {kind: np.full((len(hu), *raster.shape), NOTHING, np.float32) for kind in heads}
+    for index, one in enumerate(hu):
+        measured = measure_slice(one, spacing_mm[1:])
+        if measured is not None:
+            for kind, scores in score_slice(measured, heads, raster).items():
+                maps[kind][index] = scores
+    return SeriesMaps(raster, maps)
+
+
+class ForensicDetector:
+    """The learned detector of altered noise texture.
+
+    Parameters
+    ----------
+    bundle : Bundle
+        Verified; its weights are read here.
+
+    Raises
+    ------
+    BundleError
+        If the bundle was made for other features, or is incomplete.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.name = bundle.name
+        self.version = bundle.version
+        arrays = bundle.arrays(WEIGHTS)
+        self._heads = {}
+        for kind in HEADS:
+            if tuple(bundle.section("preprocessing", "features", kind)) != FEATURE_NAMES[kind]:
+                raise BundleError(f"{bundle.path} was trained on other features than this release measures")
+            classifier = Classifier.from_arrays(arrays, kind, len(FEATURE_NAMES[kind]))
+            slope, intercept = bundle.section("preprocessing", "score_line", kind)
+            self._heads[kind] = Head(classifier, float(slope), float(intercept))
+        # one slice has no neighbours to agree with, so it is held to a point of its own
+        self._points = {of: bundle.section("operating_point", of) for of in ("series", "slice")}
+        self._clean = {of: bundle.section("calibration", of) for of in ("series", "slice")}
+
+    def assess(self, series: AssembledSeries, evidence: Path | None = None) -> DetectorResult:
+        """Judge one series; see `pacs_guard.detect.detector.Detector`."""
+        volume = series.volume
+        if volume is None:
+            return DetectorResult(undetermined=series.refusal or "there is no volume")
+        if not _is_axial(volume):
+            return DetectorResult(undetermined="not axial slices; the forensic detector looks at axial slices only")
+        try:
+            scored = score_volume(volume.hu, volume.spacing_mm, self._heads)
+            if not scored.has_lung:
+                return DetectorResult(undetermined=_no_lung(volume))
+            return self._judge(volume, scored, evidence)
+        except (ValueError, IndexError, FloatingPointError, MemoryError) as error:
+            raise DetectorError(f"{self.name} failed on series {series.series_uid}: {error}") from error
+
+    def _judge(self, volume: Volume, scored: SeriesMaps, evidence: Path | None) -> DetectorResult:
+        of = "series" if len(volume.hu) > 1 else "slice"
+        agreed = {kind: agreement(maps, volume.spacing_mm[0]) for kind, maps in scored.maps.items()}
+        findings = []
+        spacing = (volume.spacing_mm[0], *scored.raster.spacing_mm)
+        for kind, maps in agreed.items():
+            for peak in peaks(maps, spacing, float(self._points[of][kind.lower()])):
+                finding = self._finding(volume, scored.raster, kind, peak, of)
+                findings.append(finding)
+        score = max(highest(maps).score for maps in agreed.values())
+        findings.sort(key=lambda finding: -finding.score)
+        if evidence is not None:
+            findings = [self._with_picture(volume, scored, one, evidence) for one in findings]
+        return DetectorResult(
+            findings=tuple(findings),
+            slices=tuple(_slice_score(volume, scored, index) for index in range(len(volume.hu))),
+            score=score,
+            p_value=self._p_value(of, "any", score),
+        )
+
+    def _p_value(self, of: str, head: str, score: float) -> float:
+        """Return the conformal p-value: how often a clean series scores as high, the series itself counted in."""
+        clean: list[float] = self._clean[of][head]
+        return (1 + sum(other >= score for other in clean)) / (1 + len(clean))
+
+    def _finding(self, volume: Volume, raster: Raster, kind: FindingKind, peak: Peak, of: str) -> Finding:
+        x, y = raster.x(peak.column), raster.y(peak.row)
+        cues = _cues(volume, kind, peak)
+        tissue, claim = _CLAIMS[kind]
+        p_value = self._p_value(of, kind.lower(), peak.score)
+        sentence = (
+            f"The noise at column {x:.0f}, row {y:.0f} of slice {peak.index + 1} of {len(volume.hu)} is not the "
+            f"scanner's: its grain is {100 * cues['grain_ratio']:.0f} % and its finest pattern "
+            f"{100 * cues['finest_ratio']:.0f} % of that in the {tissue} of the same slice, {claim}."
+        )
+        if of == "slice":
+            sentence += " Only this one slice was there to judge."
+        return Finding(
+            kind=kind,
+            detector=self.name,
+            sentence=sentence,
+            score=peak.score,
+            p_value=p_value,
+            series_uid=volume.series_uid,
+            sop_uid=volume.sop_uids[peak.index],
+            x=x,
+            y=y,
+            box=_box(volume, x, y),
+            position_mm=volume.position_of(peak.index, x, y),
+            cues={**cues, "clean_series": float(len(self._clean[of][kind.lower()]))},
+        )
+
+    def _with_picture(self, volume: Volume, scored: SeriesMaps, finding: Finding, evidence: Path) -> Finding:
+        from dataclasses import replace  # noqa: PLC0415  # with the imaging library, only where pictures are wanted
+
+        from pacs_guard.detect.explain import draw_finding  # noqa: PLC0415  # the imaging library is slow to import
+
+        index = volume.sop_uids.index(str(finding.sop_uid))
+        picture = draw_finding(volume, index, finding, scored.maps[finding.kind][index], scored.raster, evidence)
+        return replace(finding, picture=picture)
+
+
+def _is_axial(volume: Volume) -> bool:
+    row, column = np.array(volume.orientation[:3]), np.array(volume.orientation[3:])
+    return abs(float(np.cross(row, column)[2])) >= _LEAST_AXIAL_COSINE
+
+
+def _no_lung(volume: Volume) -> str:
+    slices = "the one slice" if len(volume.hu) == 1 else f"any of the {len(volume.hu)} slices"
+    return f"no lung in {slices}; the forensic detector judges lungs only"
+
+
+def _slice_score(volume: Volume, scored: SeriesMaps, index: int) -> SliceScore:
+    best = {kind: highest(maps[index : index + 1]) for kind, maps in scored.maps.items()}
+    place = max(best.values(), key=lambda peak: peak.score)
+    return SliceScore(
+        sop_uid=volume.sop_uids[index],
+        z_mm=volume.depth_of(index),
+        score_fb=best[FindingKind.FB].score,
+        score_fm=best[FindingKind.FM].score,
+        x=scored.raster.x(place.column),
+        y=scored.raster.y(place.row),
+    )
+
+
+def _cues(volume: Volume, kind: FindingKind, peak: Peak) -> dict[str, float]:
+    """Measure the finding's slice again and return what spoke there, as ratios to the rest of the slice."""
+    measured = measure_slice(volume.hu[peak.index], volume.spacing_mm[1:])
+    if measured is None:
+        raise DetectorError(f"slice {peak.index} had lung when it was scored, and has none now")
+    sites = measured.lung if kind is FindingKind.FB else measured.dense
+    here = int(np.flatnonzero((sites.rows == peak.row) & (sites.columns == peak.column))[0])
+    names = FEATURE_NAMES[kind]
+    grain, finest = (float(np.exp(sites.features[here, names.index(name)])) for name in _CUES[kind])
+    return {"grain_ratio": round(grain, 4), "finest_ratio": round(finest, 4)}
+
+
+def _box(volume: Volume, x: float, y: float) -> Box:
+    rows, columns = volume.hu.shape[1:]
+    half_y, half_x = (0.5 * _BOX_MM / spacing for spacing in volume.spacing_mm[1:])
+    return Box(
+        x0=max(0, round(x - half_x)),
+        y0=max(0, round(y - half_y)),
+        x1=min(columns, round(x + half_x)),
+        y1=min(rows, round(y + half_y)),
+    )

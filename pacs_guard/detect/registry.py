@@ -1,0 +1,50 @@
+"""From a detector's name to the detector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pacs_guard.detect.bundle import MANIFEST, Bundle, find_bundle, load_bundle
+from pacs_guard.errors import BundleError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from pacs_guard.detect.detector import Detector
+
+
+def _forensic(bundle: Bundle) -> Detector:
+    from pacs_guard.detect.forensic import ForensicDetector  # noqa: PLC0415  # only when asked for
+
+    return ForensicDetector(bundle)
+
+
+_READERS: dict[str, Callable[[Bundle], Detector]] = {"forensic": _forensic}
+
+
+def load_detector(name: str | Path, folders: Iterable[Path] = ()) -> Detector:
+    """Return a detector ready to assess.
+
+    Parameters
+    ----------
+    name : str or Path
+        ``"integrity"`` for the rules, the name of a bundle, or the folder of one.
+    folders : iterable of Path
+        Where to look for a bundle before those shipped.
+
+    Raises
+    ------
+    BundleError
+        If there is no such bundle, it is not intact, or no detector of this release reads it.
+    """
+    if name == "integrity":
+        from pacs_guard.detect.integrity import IntegrityDetector  # noqa: PLC0415  # only when asked for
+
+        return IntegrityDetector()
+    path = Path(name) if (Path(name) / MANIFEST).is_file() else find_bundle(str(name), folders)
+    bundle = load_bundle(path)
+    if bundle.detector not in _READERS:
+        known = ", ".join(sorted(_READERS))
+        raise BundleError(f"{path} is for detector {bundle.detector!r}; this release has {known}")
+    return _READERS[bundle.detector](bundle)

@@ -1,0 +1,176 @@
+"""Score every case with networks that never saw its patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pacs_guard.detect.forensic import HEADS, Head, score_slice
+from pacs_guard.detect.scoremap import NOTHING, agreement, highest
+from training.examples import training_rows
+from training.networks import fit_classifier
+from training.protocol import folds_by_group
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pacs_guard.domain.verdict import FindingKind
+    from training.examples import MeasuredSlice
+    from training.sources import Case, Label
+
+FOLDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class HeadScore:
+    """A head's highest score and its place, in pixels."""
+
+    score: float
+    x: float
+    y: float
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredSlice:
+    """What unseen networks say of one slice."""
+
+    source: str
+    group: str
+    name: str
+    fold: int
+    target: Label | None
+    labels: tuple[Label, ...]
+    pixel_mm: tuple[float, float]
+    heads: dict[FindingKind, HeadScore]
+
+    @property
+    def place(self) -> HeadScore:
+        """The more suspicious of the heads' places."""
+        return max(self.heads.values(), key=lambda head: head.score)
+
+    def distance_mm(self, place: HeadScore, label: Label) -> float:
+        """Return how far a place is from a label."""
+        return float(np.hypot((place.x - label.x) * self.pixel_mm[1], (place.y - label.y) * self.pixel_mm[0]))
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredSeries:
+    """What unseen networks say of a whole series."""
+
+    source: str
+    group: str
+    name: str
+    fold: int
+    slices: int
+    tampered: bool
+    scores: dict[FindingKind, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Out-of-fold scores of everything."""
+
+    slices: list[ScoredSlice]
+    series: list[ScoredSeries]
+
+
+def fit_heads(slices: Sequence[MeasuredSlice], *, seed: int, networks: int) -> dict[FindingKind, Head]:
+    """Train both heads; their output is not yet comparable."""
+    heads = {}
+    for kind in HEADS:
+        features, answers = training_rows(slices, kind, seed)
+        heads[kind] = Head(fit_classifier(features, answers, seed=seed, networks=networks))
+    return heads
+
+
+def cross_validate(slices: Sequence[MeasuredSlice], *, seed: int, networks: int) -> Scored:
+    """Train on all patients but one fold's, score that fold's, for every fold; then make the heads comparable.
+
+    The line that does so is fitted, for each fold, on the scores of the other folds.
+    """
+    scored = raw_scores(slices, seed=seed, networks=networks)
+    lines = [score_lines([one for one in scored.slices if one.fold != fold]) for fold in range(FOLDS)]
+    return with_lines(scored, lines)
+
+
+def raw_scores(slices: Sequence[MeasuredSlice], *, seed: int, networks: int) -> Scored:
+    """Return out-of-fold scores before they are made comparable."""
+    folds = folds_by_group([one.case.group for one in slices], FOLDS, seed)
+    scored = Scored([], [])
+    for fold in range(FOLDS):
+        heads = fit_heads([one for one in slices if folds[one.case.group] != fold], seed=seed, networks=networks)
+        _score(heads, [one for one in slices if folds[one.case.group] == fold], fold, scored)
+    return scored
+
+
+def with_lines(scored: Scored, lines: Sequence[Mapping[FindingKind, tuple[float, float]]]) -> Scored:
+    """Apply each fold's line to its scores."""
+    return Scored(
+        [replace(one, heads=_apply(one.heads, lines[one.fold])) for one in scored.slices],
+        [
+            replace(one, scores={kind: _line(lines[one.fold][kind], score) for kind, score in one.scores.items()})
+            for one in scored.series
+        ],
+    )
+
+
+def score_lines(slices: Iterable[ScoredSlice]) -> dict[FindingKind, tuple[float, float]]:
+    """Fit slope and intercept from each head's slice maximum to the log-odds of a slice that it should have found.
+
+    Negatives are clean slices and slices tampered in the other way, so that a head learns to be quiet there.
+    """
+    from sklearn.linear_model import LogisticRegression  # noqa: PLC0415  # slow to import
+
+    every, lines = list(slices), {}
+    for kind in HEADS:
+        used = [one for one in every if one.heads[kind].score > NOTHING]
+        scores = np.array([[one.heads[kind].score] for one in used])
+        answers = [one.target is not None and one.target.kind is kind for one in used]
+        fitted = LogisticRegression(C=1.0, class_weight="balanced").fit(scores, answers)
+        lines[kind] = (float(fitted.coef_[0, 0]), float(fitted.intercept_[0]))
+    return lines
+
+
+def _score(heads: Mapping[FindingKind, Head], slices: Iterable[MeasuredSlice], fold: int, into: Scored) -> None:
+    stacks: dict[int, tuple[Case, list[dict[FindingKind, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]]]] = {}
+    for one in slices:
+        maps = score_slice(one.sites, heads, one.raster)
+        into.slices.append(_scored_slice(one, maps, fold))
+        stacks.setdefault(id(one.case), (one.case, []))[1].append(maps)
+    for case, members in stacks.values():
+        into.series.append(_scored_series(case, members, fold))
+
+
+def _scored_slice(
+    one: MeasuredSlice, maps: Mapping[FindingKind, np.ndarray[tuple[int, ...], np.dtype[np.float32]]], fold: int
+) -> ScoredSlice:
+    heads = {}
+    for kind, scores in maps.items():
+        peak = highest(scores[None])
+        heads[kind] = HeadScore(peak.score, one.raster.x(peak.column), one.raster.y(peak.row))
+    case = one.case
+    spacing = case.volume.spacing_mm
+    name = f"{case.name}:{one.index}" if len(case.volume.hu) > 1 else case.name
+    return ScoredSlice(case.source, case.group, name, fold, case.target, case.labels, spacing[1:], heads)
+
+
+def _scored_series(
+    case: Case, members: Sequence[Mapping[FindingKind, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]], fold: int
+) -> ScoredSeries:
+    scores = {
+        kind: highest(agreement(np.stack([maps[kind] for maps in members]), case.volume.spacing_mm[0])).score
+        for kind in HEADS
+    }
+    return ScoredSeries(case.source, case.group, case.name, fold, len(case.volume.hu), bool(case.labels), scores)
+
+
+def _apply(
+    heads: Mapping[FindingKind, HeadScore], lines: Mapping[FindingKind, tuple[float, float]]
+) -> dict[FindingKind, HeadScore]:
+    return {kind: replace(head, score=_line(lines[kind], head.score)) for kind, head in heads.items()}
+
+
+def _line(line: tuple[float, float], score: float) -> float:
+    return NOTHING if score <= NOTHING else line[0] * score + line[1]

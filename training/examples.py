@@ -1,0 +1,99 @@
+"""From cases to the rows that a head is trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pacs_guard.detect.features import Raster, measure_slice
+from pacs_guard.domain.verdict import FindingKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from numpy.typing import NDArray
+
+    from pacs_guard.detect.features import Sites, SliceMeasurements
+    from training.sources import Case, Label
+
+POSITIVE_MM = {FindingKind.FB: 8.0, FindingKind.FM: 7.0}
+"""Sites this near to a label are positives; the altered cube reaches 16 mm to each side."""
+
+IGNORED_MM = 28.0
+"""Sites this near to a label, and no positives, are left out: partly altered."""
+
+_IGNORED_DEPTH_MM = 30.0
+_KEPT = {"ctgan": 0.6, "simulated": 0.15}
+_KEPT_CLEAN = 0.35
+_EVERY_CLEAN = 2
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredSlice:
+    """One slice of a case with its sites."""
+
+    case: Case
+    index: int
+    raster: Raster
+    sites: SliceMeasurements
+
+    def head(self, kind: FindingKind) -> Sites:
+        """Return the sites that the head for `kind` looks at."""
+        return self.sites.lung if kind is FindingKind.FB else self.sites.dense
+
+    def distance_mm(self, sites: Sites, label: Label) -> NDArray[np.float64]:
+        """Return how far each site is from a label, within the slice."""
+        _, row_mm, column_mm = self.case.volume.spacing_mm
+        x = self.raster.offset[1] + sites.columns * self.raster.pitch[1] - label.x
+        y = self.raster.offset[0] + sites.rows * self.raster.pitch[0] - label.y
+        distance: NDArray[np.float64] = np.hypot(x * column_mm, y * row_mm)
+        return distance
+
+
+def measure(cases: Iterable[Case]) -> Iterator[MeasuredSlice]:
+    """Measure every slice that shows lung."""
+    for case in cases:
+        spacing = case.volume.spacing_mm[1:]
+        raster = Raster.of(case.volume.hu.shape[1:], spacing)
+        for index, hu in enumerate(case.volume.hu):
+            sites = measure_slice(hu, spacing)
+            if sites is not None:
+                yield MeasuredSlice(case, index, raster, sites)
+
+
+def rows_of(measured: MeasuredSlice, kind: FindingKind) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Return which sites to train on, and which of these are positives.
+
+    Negatives are sites of the same slice well away from every label, and those of clean series: a source or scanner
+    can so not be told from the answer.
+    """
+    sites = measured.head(kind)
+    positive = np.zeros(len(sites.rows), bool)
+    usable = np.ones(len(sites.rows), bool)
+    for label in measured.case.labels:
+        distance = measured.distance_mm(sites, label)
+        if label.depth_mm == 0 and label.kind is kind:
+            positive |= distance < POSITIVE_MM[kind]
+        if label.depth_mm < _IGNORED_DEPTH_MM:
+            usable &= distance >= IGNORED_MM
+    chosen = np.flatnonzero(usable | positive)
+    return chosen, positive[chosen]
+
+
+def training_rows(
+    slices: Iterable[MeasuredSlice], kind: FindingKind, seed: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Return features and labels for one head: all positives, and a sample of the negatives."""
+    rng = np.random.default_rng(seed)
+    features, answers = [], []
+    for measured in slices:
+        chosen, positive = rows_of(measured, kind)
+        source = measured.case.source
+        if not measured.case.labels and len(measured.case.volume.hu) > 2 and measured.index % _EVERY_CLEAN:
+            continue
+        kept = positive | (rng.random(len(chosen)) < _KEPT.get(source, _KEPT_CLEAN))
+        features.append(measured.head(kind).features[chosen[kept]])
+        answers.append(positive[kept])
+    return np.concatenate(features), np.concatenate(answers)

@@ -1,0 +1,135 @@
+"""Fit and evaluate the forensic detector."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pacs_guard.detect.bundle import Bundle, pack_arrays, save_bundle
+from pacs_guard.detect.forensic import FEATURE_NAMES, HEADS, WEIGHTS
+from training.calibration import calibration_sections
+from training.card import CARD, TRAINING_DATA, model_card
+from training.crossval import cross_validate, fit_heads, raw_scores, score_lines
+from training.examples import MeasuredSlice, measure, rows_of
+from training.networks import fit_classifier
+from training.protocol import auc, folds_by_group
+from training.report import Figure, clean_maxima, figures_of
+from training.sources import read_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from pacs_guard.detect.classifier import Classifier
+    from pacs_guard.domain.verdict import FindingKind
+    from training.crossval import Scored
+
+VERSION = "1.0.0"
+NETWORKS = 3
+
+
+def measured_slices(data: Path, say: Callable[[str], None] = print) -> list[MeasuredSlice]:
+    """Read and measure the data folder."""
+    started = time.monotonic()
+    slices = list(measure(read_all(data)))
+    say(f"measured {len(slices)} slices with lung in {time.monotonic() - started:.0f} s")
+    return slices
+
+
+def evaluate(slices: Sequence[MeasuredSlice], *, seed: int, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Cross-validate, and return a report for JSON: figures, clean maxima, and every slice's outcome."""
+    scored = cross_validate(slices, seed=seed, networks=NETWORKS)
+    figures = [*figures_of(scored), *permutation_check(slices, seed=seed)]
+    for one in figures:
+        say(f"{one.name}: {one.value:.3f} ({one.low:.3f} to {one.high:.3f}; {one.n})")
+    return {
+        "figures": [one.as_dict() for one in figures],
+        "clean_maxima": clean_maxima(scored),
+        "slices": _slice_rows(scored),
+    }
+
+
+def fit(data: Path, out: Path, *, seed: int, say: Callable[[str], None] = print) -> Bundle:
+    """Cross-validate, calibrate, train on everything, and write the bundle.
+
+    Figures, score lines and calibration all come from networks that had not seen the patient; only the weights come
+    from all patients together.
+    """
+    slices = measured_slices(data, say)
+    raw = raw_scores(slices, seed=seed, networks=NETWORKS)
+    report = evaluate(slices, seed=seed, say=say)
+    points, calibration = calibration_sections(report["clean_maxima"])
+    lines = score_lines(raw.slices)
+    heads = fit_heads(slices, seed=seed, networks=NETWORKS)
+    arrays: dict[str, NDArray[Any]] = {}
+    for kind in HEADS:
+        arrays |= heads[kind].classifier.arrays(kind)
+    manifest = {
+        "name": "forensic",
+        "version": VERSION,
+        "detector": "forensic",
+        "preprocessing": {
+            "features": {kind: list(FEATURE_NAMES[kind]) for kind in HEADS},
+            "score_line": {kind: [round(number, 6) for number in lines[kind]] for kind in HEADS},
+            "seed": seed,
+        },
+        "operating_point": points,
+        "calibration": calibration,
+        "training_data": TRAINING_DATA,
+        "figures": report["figures"],
+    }
+    files = {WEIGHTS: pack_arrays(arrays), CARD: model_card(manifest).encode()}
+    return save_bundle(out, manifest, files)
+
+
+def permutation_check(slices: Sequence[MeasuredSlice], *, seed: int) -> list[Figure]:
+    """Train on labels that were shuffled among the sites of each slice; unseen shuffled labels must not be found."""
+    figures = []
+    for kind in HEADS:
+        areas = _shuffled_areas(slices, kind, seed)
+        low, high = np.quantile(areas, [0.025, 0.975])
+        n = f"{len(areas)} folds"
+        protocol = "labels shuffled among the sites of each slice; expected 0.5; interval over folds"
+        figures.append(Figure(f"{kind} shuffled labels, site AUC", float(np.mean(areas)), low, high, n, protocol))
+    return figures
+
+
+def _shuffled_areas(slices: Sequence[MeasuredSlice], kind: FindingKind, seed: int) -> list[float]:
+    rng = np.random.default_rng(seed)
+    folds = folds_by_group([one.case.group for one in slices], 5, seed)
+    rows: dict[int, list[tuple[NDArray[np.float32], NDArray[np.bool_]]]] = {}
+    for one in slices:
+        if one.case.labels:
+            chosen, positive = rows_of(one, kind)
+            rows.setdefault(folds[one.case.group], []).append((one.head(kind).features[chosen], positive))
+    areas = []
+    for fold in sorted(rows):
+        train = [
+            (features, rng.permutation(answers)) for other in rows if other != fold for features, answers in rows[other]
+        ]
+        classifier: Classifier = fit_classifier(
+            np.concatenate([features for features, _ in train]),
+            np.concatenate([answers for _, answers in train]),
+            seed=seed,
+            networks=1,
+        )
+        scores = np.concatenate([classifier.log_odds(features) for features, _ in rows[fold]])
+        answers = np.concatenate([rng.permutation(answers) for _, answers in rows[fold]])
+        areas.append(auc(scores[answers], scores[~answers]))
+    return [area for area in areas if np.isfinite(area)]
+
+
+def _slice_rows(scored: Scored) -> list[dict[str, Any]]:
+    rows = []
+    for one in scored.slices:
+        row: dict[str, Any] = {"source": one.source, "name": one.name, "fold": one.fold}
+        row |= {kind.lower(): round(one.heads[kind].score, 3) for kind in HEADS}
+        row |= {"x": one.place.x, "y": one.place.y}
+        if one.target is not None:
+            row |= {"label": one.target.kind, "distance_mm": round(one.distance_mm(one.place, one.target), 1)}
+        rows.append(row)
+    return rows
