@@ -185,9 +185,7 @@ class Assessing:
         with self._database.write() as connection:
             query = (
                 sa.select(studies)
-                .where(
-                    studies.c.state.in_([StudyState.READY, StudyState.ASSESSING]), sa.not_(studies.c.standing_hold)
-                )
+                .where(studies.c.state.in_([StudyState.READY, StudyState.ASSESSING]), sa.not_(studies.c.standing_hold))
                 .order_by(studies.c.id)
                 .with_for_update()  # neither a verdict nor a late instance comes in between
             )

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 
-from pacs_guard.errors import QueueError, QueueUnavailableError, SchemaVersionError
+from pacs_guard.errors import CommitUnknownError, QueueError, QueueUnavailableError, SchemaVersionError
 from pacs_guard.queue import schema
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
 _BUSY_TIMEOUT_SECONDS = 30.0
+_MIGRATION_LOCK = 0x50414353  # any number that no other application on the server uses
 
 
 class Database:
@@ -39,10 +40,14 @@ class Database:
     def __init__(self, url: str) -> None:
         try:
             self.engine = _create_engine(url)
-        except (SQLAlchemyError, ImportError) as error:
+        except (SQLAlchemyError, ImportError, OSError, ValueError) as error:
             raise QueueUnavailableError(f"database {_hide_password(url)} cannot be used: {error}") from error
         # SQLite has one writer at a time; waiting here is fairer and faster than its busy handler's sleeps
-        self._writer = threading.Lock() if self.engine.dialect.name == "sqlite" else nullcontext()
+        self._writer = _WriterTurn() if self.engine.dialect.name == "sqlite" else nullcontext()
+        # several statements of one look must see one state, as they do in SQLite
+        self._reading: dict[str, Any] = {"read_only": True}
+        if self.engine.dialect.name == "postgresql":
+            self._reading |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -51,12 +56,21 @@ class Database:
         Raises
         ------
         QueueUnavailableError
-            If the database is locked, unreachable or unwritable.
+            If the database is locked, unreachable or unwritable; nothing was written then.
+        CommitUnknownError
+            If it stopped answering while it was committing.
         QueueError
             If it refuses a statement for another reason.
         """
-        with _translated(), self._writer, self.engine.begin() as connection:
-            yield connection
+        committing = False
+        try:
+            with _translated(), self._writer, self.engine.begin() as connection:
+                yield connection
+                committing = True
+        except QueueUnavailableError as error:
+            if committing:
+                raise CommitUnknownError(str(error)) from error.__cause__
+            raise
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -67,7 +81,7 @@ class Database:
         QueueUnavailableError
             If the database is unreachable.
         """
-        with _translated(), self.engine.connect().execution_options(read_only=True) as connection:
+        with _translated(), self.engine.connect().execution_options(**self._reading) as connection:
             yield connection
 
     def prepare(self) -> None:
@@ -86,6 +100,8 @@ class Database:
 
         try:
             with self.write() as connection:
+                if connection.dialect.name == "postgresql":  # roles that start together upgrade one after another
+                    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
                 command.upgrade(_alembic_config(connection), "head")
         except CommandError as error:
             raise SchemaVersionError(
@@ -105,12 +121,27 @@ class Database:
         self.engine.dispose()
 
 
+class _WriterTurn:
+    """A lock that is waited for no longer than the database itself, so that many threads do not add up their waits."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(timeout=_BUSY_TIMEOUT_SECONDS):
+            raise QueueUnavailableError(f"the database did not answer: no turn to write in {_BUSY_TIMEOUT_SECONDS:g} s")
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
 def _create_engine(url: str) -> Engine:
     parsed = sa.make_url(url)
     if parsed.get_backend_name() != "sqlite":
         return sa.create_engine(parsed, pool_pre_ping=True, pool_size=20, max_overflow=80)
-    if parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    if parsed.database in {None, "", ":memory:"}:
+        raise ValueError("it has no file; expected sqlite:///FILE, as several processes share it")
+    Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(
         parsed, connect_args={"timeout": _BUSY_TIMEOUT_SECONDS}, pool_size=20, max_overflow=80, pool_timeout=60
     )
@@ -137,7 +168,7 @@ def _translated() -> Iterator[None]:
         yield
     except IntegrityError as error:
         raise QueueError(f"the database refused a row: {error.orig}") from error
-    except (OperationalError, sa.exc.TimeoutError) as error:
+    except (OperationalError, InterfaceError, sa.exc.TimeoutError) as error:
         raise QueueUnavailableError(f"the database did not answer: {getattr(error, 'orig', error)}") from error
     except DBAPIError as error:
         raise QueueError(f"the database refused a statement: {error.orig}") from error

@@ -53,7 +53,15 @@ def enqueue_deliveries(connection: Connection, study_id: int, destinations: Sequ
     connection.execute(
         sa.update(deliveries)
         .where(deliveries.c.study_id == study_id, with_pending.exists())
-        .values(state=ItemState.PENDING, attempts=0, not_before=now, finished_at=None)
+        .values(
+            # a lease from before would let an old attempt end this delivery without the new instances
+            state=ItemState.PENDING,
+            attempts=0,
+            not_before=now,
+            finished_at=None,
+            lease_owner=None,
+            lease_until=None,
+        )
     )
     _finish_study(connection, study_id, now)
 
@@ -173,12 +181,12 @@ class Forwarding:
 
     def _item(self, delivery: ClaimedDelivery, instance_id: int, seconds: float, **changes: Any) -> None:
         with self._database.write() as connection:
+            extended = self._extend(connection, delivery, seconds)
             connection.execute(
                 sa.update(delivery_items)
                 .where(delivery_items.c.delivery_id == delivery.id, delivery_items.c.instance_id == instance_id)
                 .values(**changes)
             )
-            extended = self._extend(connection, delivery, seconds)
         _raise_if_lost(extended, delivery)
 
     def _extend(self, connection: Connection, delivery: ClaimedDelivery, seconds: float) -> bool:
@@ -203,7 +211,7 @@ class Forwarding:
         error : str or None
             What went wrong, for people.
         retry_in : float or None
-            Seconds until what is still pending is tried again; None gives it up.
+            Seconds until what is still pending is tried again; None gives it up, unless nothing went wrong.
 
         Returns
         -------
@@ -212,6 +220,7 @@ class Forwarding:
         """
         now = self._clock()
         with self._database.write() as connection:
+            lock_study(connection, delivery.study_id)
             mine = delivery_items.c.delivery_id == delivery.id
             leased = connection.execute(
                 sa.update(deliveries)
@@ -219,7 +228,7 @@ class Forwarding:
                 .values(lease_owner=None, lease_until=None, last_error=error)
             ).rowcount
             pending = _count(connection, delivery.id, ItemState.PENDING)
-            if leased and pending and retry_in is None:
+            if leased and pending and retry_in is None and error is not None:
                 connection.execute(
                     sa.update(delivery_items)
                     .where(mine, delivery_items.c.state == ItemState.PENDING)
@@ -264,16 +273,16 @@ class Forwarding:
                 *([deliveries.c.destination == destination] if destination else []),
             )
             ids = list(connection.execute(failed).scalars())
-            count = connection.execute(
-                sa.update(delivery_items)
-                .where(delivery_items.c.delivery_id.in_(ids), delivery_items.c.state == ItemState.FAILED)
-                .values(state=ItemState.PENDING, attempts=0, error=None)
-            ).rowcount
             connection.execute(
                 sa.update(deliveries)
                 .where(deliveries.c.id.in_(ids))
                 .values(state=ItemState.PENDING, attempts=0, not_before=now, finished_at=None)
             )
+            count = connection.execute(
+                sa.update(delivery_items)
+                .where(delivery_items.c.delivery_id.in_(ids), delivery_items.c.state == ItemState.FAILED)
+                .values(state=ItemState.PENDING, attempts=0, error=None)
+            ).rowcount
             if count and study["state"] == StudyState.FAILED:
                 connection.execute(
                     sa.update(studies)

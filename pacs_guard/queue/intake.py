@@ -96,6 +96,8 @@ class Intake:
         ------
         QueueUnavailableError
             If the database cannot take it; nothing was written then.
+        CommitUnknownError
+            If it stopped answering while it was committing: `instance.path` may belong to the queue.
         """
         now = self._clock()
         with self._database.write() as connection:

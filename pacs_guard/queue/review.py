@@ -92,7 +92,7 @@ class Review:
             If there is none.
         """
         condition = studies.c.study_uid == reference
-        if reference.isdecimal() and len(reference) < 19:  # what a 64-bit id holds
+        if reference.isdecimal() and len(reference) < 10:  # what a 32-bit id holds
             condition = sa.or_(condition, studies.c.id == int(reference))
         with self._database.read() as connection:
             found = connection.execute(sa.select(studies.c.id).where(condition)).scalar()

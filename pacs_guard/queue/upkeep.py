@@ -86,14 +86,18 @@ class Upkeep:
 
     def mark_missing(self, instance_ids: Collection[int], *, missing: bool) -> None:
         """Note that the bytes of instances are gone from the spool, or back in it."""
-        if not instance_ids:
-            return
-        with self._database.write() as connection:
-            connection.execute(
-                sa.update(instances)
-                .where(instances.c.id.in_(list(instance_ids)), instances.c.missing != missing)
-                .values(missing=missing)
-            )
+        listed = list(instance_ids)
+        for start in range(0, len(listed), _BATCH):  # a statement takes only so many parameters
+            with self._database.write() as connection:
+                connection.execute(
+                    sa.update(instances)
+                    .where(
+                        instances.c.id.in_(listed[start : start + _BATCH]),
+                        instances.c.missing != missing,
+                        instances.c.purged_at.is_(None),  # retention may have come in between
+                    )
+                    .values(missing=missing)
+                )
 
     def purge_delivered(self, older_than_seconds: float) -> list[str]:
         """Mark instances of studies delivered long enough ago as purged, and return their paths for removal.

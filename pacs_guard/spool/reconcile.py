@@ -87,4 +87,6 @@ def _set_aside(spool: Spool, rows: Rows, older_than: float) -> Iterator[str]:
     for start in range(0, len(old), _BATCH):
         batch = old[start : start + _BATCH]
         for path in sorted(set(batch) - rows.known_paths(batch)):
-            yield str(spool.set_aside_orphan(path))
+            moved = spool.set_aside_orphan(path)
+            if moved is not None:
+                yield str(moved)

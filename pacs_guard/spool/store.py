@@ -45,8 +45,12 @@ class Spool:
     def __init__(self, root: Path) -> None:
         self.root = root
         try:
+            root.parent.mkdir(parents=True, exist_ok=True)
+            root.mkdir(mode=0o700, exist_ok=True)
             for part in ("incoming", "instances", "refused", "orphans"):
-                (root / part).mkdir(mode=0o700, parents=True, exist_ok=True)
+                (root / part).mkdir(mode=0o700, exist_ok=True)
+            _sync_folder(root)
+            _sync_folder(root.parent)
         except OSError as error:
             raise _translated(error, f"the spool {root} cannot be prepared") from error
         if not os.access(root / "incoming", os.W_OK | os.X_OK):
@@ -77,12 +81,16 @@ class Spool:
         Raises
         ------
         SpoolCorruptError
-            If the file is missing or shorter than the instance.
+            If the file is missing or has another length than was received.
+        SpoolError
+            If it cannot be opened for another reason, which may pass.
         """
         try:
             file = self.absolute(instance).open("rb")
+        except FileNotFoundError as error:
+            raise SpoolCorruptError(f"instance {instance.id}: {instance.path} is gone from the spool") from error
         except OSError as error:
-            raise SpoolCorruptError(f"instance {instance.id}: {instance.path} cannot be read: {error}") from error
+            raise _translated(error, f"instance {instance.id}: {instance.path} cannot be read") from error
         size = os.fstat(file.fileno()).st_size
         if size != instance.offset + instance.length:
             file.close()
@@ -101,8 +109,11 @@ class Spool:
         """
         digest = hashlib.sha256()
         with self.open(instance) as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
+            try:
+                while chunk := file.read(_CHUNK):
+                    digest.update(chunk)
+            except OSError as error:  # a bad sector, most likely
+                raise SpoolCorruptError(f"instance {instance.id}: {instance.path} cannot be read: {error}") from error
         if digest.hexdigest() != instance.key.sha256:
             raise SpoolCorruptError(f"instance {instance.id}: the bytes in {instance.path} are not those received")
 
@@ -115,10 +126,17 @@ class Spool:
             raise _translated(error, f"{path} cannot be removed") from error
         _remove_if_empty(target.parent)
 
-    def set_aside_orphan(self, path: str) -> Path:
-        """Move a file that no row knows out of the way."""
-        target = self.root / "orphans" / Path(path).name
-        (self.root / path).replace(target)
+    def set_aside_orphan(self, path: str) -> Path | None:
+        """Move a file that no row knows out of the way; return where to, or None if it is gone meanwhile."""
+        source = self.root / path
+        target = self.root / "orphans" / source.name
+        try:
+            source.replace(target)
+        except FileNotFoundError:  # retention was about to remove it
+            return None
+        except OSError as error:
+            raise _translated(error, f"{path} cannot be set aside") from error
+        _remove_if_empty(source.parent)
         return target
 
     def instance_paths(self) -> Iterator[tuple[str, float]]:
@@ -146,10 +164,14 @@ class Spool:
 
     def limit_refused(self, largest_bytes: int) -> int:
         """Remove the oldest refused objects until the rest fits, and return how many went."""
-        files = sorted((self.root / "refused").iterdir(), key=lambda file: file.stat().st_mtime, reverse=True)
+        files = []
+        for file in (self.root / "refused").iterdir():
+            with suppress(FileNotFoundError):  # another receiver is at it too
+                found = file.stat()
+                files.append((found.st_mtime, found.st_size, file))
         total = removed = 0
-        for file in files:
-            total += file.stat().st_size
+        for _, size, file in sorted(files, reverse=True):
+            total += size
             if total > largest_bytes:
                 file.unlink(missing_ok=True)
                 removed += 1
@@ -258,7 +280,8 @@ class IncomingFile:
 
 def _rename_into(path: Path, target: Path, root: Path) -> None:
     for last_try in (False, True):
-        _make_folders(target.parent, root)
+        target.parent.parent.mkdir(mode=0o700, exist_ok=True)
+        target.parent.mkdir(mode=0o700, exist_ok=True)
         try:
             path.rename(target)
         except FileNotFoundError:  # the folder was empty and removed just now
@@ -266,18 +289,11 @@ def _rename_into(path: Path, target: Path, root: Path) -> None:
                 raise
         else:
             break
-    _sync_folder(target.parent)
-
-
-def _make_folders(folder: Path, root: Path) -> None:
-    missing = []
-    current = folder
-    while current != root and not current.exists():
-        missing.append(current)
-        current = current.parent
-    for new in reversed(missing):
-        new.mkdir(mode=0o700, exist_ok=True)
-        _sync_folder(new.parent)
+    # all the way up each time: whoever made a folder may not have synced its entry yet, and clean folders cost nothing
+    for folder in target.parents:
+        if folder == root:
+            break
+        _sync_folder(folder)
 
 
 def _sync_folder(folder: Path) -> None:
