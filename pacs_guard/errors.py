@@ -9,6 +9,7 @@
     │   └── SpoolCorruptError       bytes missing, or other than what was received
     ├── QueueError                  rows
     │   ├── QueueUnavailableError   database locked, unreachable or unwritable; try again
+    │   │   └── CommitUnknownError  it went away while committing; written or not, nobody can tell yet
     │   ├── SchemaVersionError      database made by a newer release
     │   ├── LeaseLostError          the work was taken back, or changed under way
     │   └── NotFoundError           no such study
@@ -72,6 +73,10 @@ class QueueError(PacsGuardError):
 
 class QueueUnavailableError(QueueError):
     """The database is locked, unreachable or unwritable; the same call may succeed later."""
+
+
+class CommitUnknownError(QueueUnavailableError):
+    """The database went away while it was committing; whether it was written is not known."""
 
 
 class SchemaVersionError(QueueError):

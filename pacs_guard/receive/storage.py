@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from pacs_guard.domain.identifiers import InstanceKey
 from pacs_guard.domain.instance import StoredInstance
-from pacs_guard.errors import DataSetError, QueueError, QueueUnavailableError, SpoolError, SpoolFullError
+from pacs_guard.errors import (
+    CommitUnknownError,
+    DataSetError,
+    QueueError,
+    QueueUnavailableError,
+    SpoolError,
+    SpoolFullError,
+)
 from pacs_guard.queue.rows import Outcome
 from pacs_guard.receive.reception import Reception, StoreRequest
 from pacs_guard.receive.structure import DOES_NOT_MATCH, NOT_UNDERSTOOD, Identity, identify
@@ -144,6 +151,8 @@ class Storage:
         reception.file = None
         try:
             outcome = self._intake.record(instance, calling_ae=sender.calling_ae, association_id=sender.association_id)
+        except CommitUnknownError:  # a row may know the file; reconciliation finds out
+            raise
         except QueueUnavailableError:
             self._remove(instance.path)
             raise
