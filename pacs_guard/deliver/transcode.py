@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from pydicom.pixels.decoders.base import Decoder
 
     from pacs_guard.domain.instance import StoredInstance
     from pacs_guard.spool.store import Spool
@@ -120,10 +121,21 @@ def _stored_pixels(ds: Dataset, _syntax: str) -> NDArray[Any]:
 
 
 def _decoded_pixels(ds: Dataset, syntax: str) -> NDArray[Any]:
+    """Return the pixels if two decoders agree on them, where there are two: one alone may smile at a broken stream."""
     if not any(keyword in ds for keyword in _PIXELS):
         return np.empty(0)
+    decoder = get_decoder(UID(syntax))
+    # pillow uses the same OpenJPEG as pylibjpeg, and knows fewer pixel formats
+    plugins = [name for name in getattr(decoder, "available_plugins", ()) if name != "pillow"] or [""]
+    first, *others = (_decoded(decoder, ds, name) for name in plugins[:2])
+    if not all(np.array_equal(first, other) for other in others):
+        raise ValueError(f"the decoders {' and '.join(plugins[:2])} disagree about the pixels")
+    return first
+
+
+def _decoded(decoder: Decoder, ds: Dataset, plugin: str) -> NDArray[Any]:
     options: Any = {"as_rgb": False}
-    return get_decoder(UID(syntax)).as_array(ds, **options)[0]
+    return decoder.as_array(ds, decoding_plugin=plugin, **options)[0]
 
 
 def _swap_words(ds: Dataset) -> None:
