@@ -5,9 +5,18 @@ from __future__ import annotations
 import ipaddress
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -20,7 +29,11 @@ from pacs_guard.domain.policy import Fallback, Mode, Policy
 from pacs_guard.domain.retry import RetryPolicy
 from pacs_guard.errors import ConfigurationError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 ENVIRONMENT_PREFIX = "PACS_GUARD_"
+_SECRET = {"database_url", "token"}
 
 
 def _network(value: str) -> str:
@@ -33,7 +46,7 @@ def _network(value: str) -> str:
 AETitle = Annotated[str, AfterValidator(ae_title)]
 Network = Annotated[str, AfterValidator(_network)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
@@ -281,8 +294,8 @@ class Settings(BaseSettings):
     completeness: CompletenessSettings = CompletenessSettings()
     detect: DetectSettings = DetectSettings()
     ops: OpsSettings = OpsSettings()
-    sources: tuple[SourceSettings, ...] = ()
-    destinations: tuple[DestinationSettings, ...] = ()
+    sources: Annotated[tuple[SourceSettings, ...], Field(validate_default=True)] = ()
+    destinations: Annotated[tuple[DestinationSettings, ...], Field(validate_default=True)] = ()
     webhook: WebhookSettings | None = None
 
     @classmethod
@@ -297,28 +310,32 @@ class Settings(BaseSettings):
         """Let the environment win over the file, whose content is handed in as arguments."""
         return env_settings, init_settings
 
-    @model_validator(mode="after")
-    def _all_there_and_nothing_twice(self) -> Self:
-        for what, given in (("sources", self.sources), ("destinations", self.destinations)):
-            if not given:
-                raise ValueError(f"{what}: none is given; expected at least one [[{what}]] table")
-        titles = [title for source in self.sources for title in source.ae_titles]
-        for what, values in (
-            ("sources: name", [source.name for source in self.sources]),
-            ("sources: AE title", titles),
-            ("destinations: name", [destination.name for destination in self.destinations]),
-        ):
-            for value in sorted({value for value in values if values.count(value) > 1}):
-                raise ValueError(f"{what} {value!r} is given more than once; expected each once")
-        return self
+    # these look at one field each, so that they speak up beside errors elsewhere
+    @field_validator("sources")
+    @classmethod
+    def _sources_differ(cls, sources: tuple[SourceSettings, ...]) -> tuple[SourceSettings, ...]:
+        titles = [title for source in sources for title in source.ae_titles]
+        _raise_all(
+            _none_given("sources", sources)
+            + _repeated("name", [source.name for source in sources])
+            + _repeated("AE title", titles)
+        )
+        return sources
 
-    @model_validator(mode="after")
-    def _ports_differ(self) -> Self:
-        if self.receive.port == self.ops.metrics_port:
-            raise ValueError(
-                f"receive.port and ops.metrics_port are both {self.receive.port}; expected two different ports"
-            )
-        return self
+    @field_validator("destinations")
+    @classmethod
+    def _destinations_differ(cls, destinations: tuple[DestinationSettings, ...]) -> tuple[DestinationSettings, ...]:
+        names = [destination.name for destination in destinations]
+        _raise_all(_none_given("destinations", destinations) + _repeated("name", names))
+        return destinations
+
+    @field_validator("ops")
+    @classmethod
+    def _ports_differ(cls, ops: OpsSettings, info: ValidationInfo) -> OpsSettings:
+        receive = info.data.get("receive")
+        if receive is not None and receive.port == ops.metrics_port:
+            raise ValueError(f"receive.port and ops.metrics_port are both {receive.port}; expected two different ports")
+        return ops
 
     @property
     def spool_dir(self) -> Path:
@@ -364,7 +381,7 @@ def load_settings(path: Path | None) -> Settings:
     try:
         return Settings(**content)
     except ValidationError as error:
-        raise ConfigurationError([_line(problem) for problem in error.errors()]) from error
+        raise ConfigurationError([line for problem in error.errors() for line in _lines(problem)]) from error
     except ValueError as error:  # an environment variable that is no JSON where a list is expected
         raise ConfigurationError([f"environment: {error}"]) from error
 
@@ -379,6 +396,27 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigurationError([f"{path}: is not TOML: {error}"]) from error
 
 
+def _none_given(what: str, given: Sequence[object]) -> list[str]:
+    return [] if given else [f"none is given; expected at least one [[{what}]] table"]
+
+
+def _repeated(what: str, values: list[str]) -> list[str]:
+    repeated = sorted({value for value in values if values.count(value) > 1})
+    return [f"{what} {value!r} is given more than once; expected each once" for value in repeated]
+
+
+def _raise_all(problems: list[str]) -> None:
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
+def _lines(problem: Any) -> list[str]:
+    """Return one line for each problem; a validator may have found several."""
+    if problem["type"] == "too_short" and problem["input"]:
+        return []  # it became empty by errors that are reported themselves
+    return [_line({**problem, "msg": message}) for message in problem["msg"].split("\n")]
+
+
 def _line(problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"]) or "settings"
     expected = problem["msg"].removeprefix("Value error, ")
@@ -389,4 +427,6 @@ def _line(problem: Any) -> str:
         return f"{key}: {expected}"
     if problem["type"] == "extra_forbidden":
         return f"{key}: there is no such setting"
+    if problem["loc"] and problem["loc"][-1] in _SECRET:
+        return f"{key}: {expected}"
     return f"{key}: {problem['input']!r} was given; {expected}"

@@ -262,7 +262,7 @@ def _backlog(connection: Connection) -> dict[str, int]:
         .where(deliveries.c.state == ItemState.PENDING)
         .group_by(deliveries.c.destination)
     )
-    return {destination: count for destination, count in connection.execute(query)}
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def _count(connection: Connection, table: sa.Table, condition: sa.ColumnElement[bool]) -> int:

@@ -1,0 +1,66 @@
+"""Claims find their rows by index, however long the history grows."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+from pacs_guard.domain.policy import Policy
+
+
+@pytest.fixture
+def statements(node, instance):
+    """Everything that a study's way from claim to delivery executes, with its parameters."""
+    caught = []
+
+    def remember(_connection, _cursor, statement, parameters, _context, many):
+        if not many:
+            caught.append((statement, parameters))
+
+    node.complete(instance(1), instance(2))
+    sa.event.listen(node.database.engine, "before_cursor_execute", remember)
+    node.assessing.complete_quiet(node.rule)
+    node.assessing.bypass_overdue({}, Policy())
+    node.decide()
+    node.assessing.expire_leases()
+    node.deliver()
+    sa.event.remove(node.database.engine, "before_cursor_execute", remember)
+    return caught
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_no_statement_between_claim_and_delivery_scans_a_growing_table(node, statements):
+    scans = set()
+    with node.database.read() as connection:
+        for statement, parameters in statements:
+            if not statement.startswith(("SELECT", "UPDATE", "DELETE")):
+                continue
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            scans |= {
+                (row[3], statement)
+                for row in plan
+                if row[3].startswith("SCAN") and "CONSTANT" not in row[3] and "SCAN (" not in row[3]
+            }
+    assert any("FROM deliveries" in statement for statement, _ in statements)
+    assert scans == set()
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_every_statement_compiles_for_postgresql(node, instance):
+    compiled = []
+
+    def compile_too(_connection, element, *_):
+        if not isinstance(element, sa.TextClause) and "sqlite" not in type(element).__module__:
+            compiled.append(str(element.compile(dialect=postgresql.dialect())))
+
+    sa.event.listen(node.database.engine, "before_execute", compile_too)
+    node.forward(instance(1))
+    node.deliver()
+    node.reports.ledger()
+    node.reports.gauges()
+    node.reports.given_up()
+    node.review.list_studies()
+    node.upkeep.purge_delivered(0)
+    list(node.upkeep.expected_files())
+    assert any("FOR UPDATE OF deliveries SKIP LOCKED" in statement for statement in compiled)

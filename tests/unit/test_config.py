@@ -1,0 +1,133 @@
+"""Settings."""
+
+from __future__ import annotations
+
+import pytest
+
+from pacs_guard.config import load_settings
+from pacs_guard.domain.policy import Fallback, Mode
+from pacs_guard.errors import ConfigurationError
+
+SHORT = """
+[[sources]]
+name = "ct"
+ae_titles = ["CT1"]
+
+[[destinations]]
+name = "pacs"
+ae_title = "PACS"
+"""
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    for key in ("PACS_GUARD_RECEIVE__PORT", "PACS_GUARD_SOURCES"):
+        monkeypatch.delenv(key, raising=False)
+
+    def load(text):
+        path = tmp_path / "pacs-guard.toml"
+        path.write_text(text)
+        return load_settings(path)
+
+    return load
+
+
+def problems(load, text):
+    with pytest.raises(ConfigurationError) as caught:
+        load(text)
+    return caught.value.problems
+
+
+def test_ten_lines_suffice(load):
+    assert len(SHORT.strip().splitlines()) <= 10
+    settings = load(SHORT)
+    assert settings.receive.port == 11112
+    assert settings.database_url == "sqlite:///pacs-guard-data/queue.sqlite"
+    policy = settings.policies()["ct"]
+    assert (policy.mode, policy.undetermined) == (Mode.ENFORCE, Fallback.FORWARD)
+    assert settings.completeness.rule().quiet_seconds == 30
+    assert settings.destinations[0].retry.policy().max_attempts == 50
+
+
+def test_every_problem_is_reported_at_once_with_what_was_given(load):
+    text = """
+[receive]
+port = 70000
+colour = "red"
+[ops]
+log_level = "loud"
+[completeness]
+quiet_seconds = -1
+[[sources]]
+name = "ct"
+ae_titles = ["A TITLE THAT IS TOO LONG"]
+addresses = ["10.0.0.300"]
+mode = "maybe"
+"""
+    found = problems(load, text)
+    for key, given in {
+        "receive.port": "70000",
+        "receive.colour": "no such setting",
+        "ops.log_level": "'loud'",
+        "completeness.quiet_seconds": "-1",
+        "sources.0.ae_titles.0": "'A TITLE THAT IS TOO LONG'",
+        "sources.0.addresses.0": "'10.0.0.300'",
+        "sources.0.mode": "'maybe'",
+        "destinations": "at least one",
+    }.items():
+        assert any(line.startswith(f"{key}:") and given in line for line in found), (key, found)
+    assert len(found) == 8
+
+
+def test_everything_given_twice_is_reported_at_once(load):
+    found = problems(load, SHORT + SHORT + "[ops]\nmetrics_port = 11112\n")
+    assert len(found) == 4
+    for part in ("'ct'", "'CT1'", "'pacs'", "both 11112"):
+        assert sum(part in line for line in found) == 1
+
+
+def test_empty_file_says_what_is_missing(load):
+    assert problems(load, "") == [
+        "sources: none is given; expected at least one [[sources]] table",
+        "destinations: none is given; expected at least one [[destinations]] table",
+    ]
+
+
+def test_environment_wins_over_the_file(load, monkeypatch):
+    monkeypatch.setenv("PACS_GUARD_RECEIVE__PORT", "4242")
+    settings = load(SHORT + "[receive]\nport = 1\nmax_associations = 3\n")
+    assert (settings.receive.port, settings.receive.max_associations) == (4242, 3)
+    monkeypatch.setenv("PACS_GUARD_RECEIVE__PORT", "many")
+    assert any("receive.port" in line and "'many'" in line for line in problems(load, SHORT))
+    monkeypatch.setenv("PACS_GUARD_SOURCES", "not JSON")
+    assert "sources" in problems(load, SHORT)[0]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "0", "-5"])
+def test_time_that_is_no_time_is_refused(load, value):
+    assert problems(load, SHORT + f"[detect]\nlease_seconds = {value}\n")[0].startswith("detect.lease_seconds: ")
+
+
+def test_file_that_cannot_be_read_or_is_no_toml_says_so(load, tmp_path):
+    with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
+        load_settings(tmp_path / "none.toml")
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        load_settings(tmp_path)
+    assert "is not TOML" in problems(load, "port = = 5")[0]
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigurationError, match="is not TOML"):
+        load_settings(tmp_path / "binary.toml")
+
+
+def test_secrets_are_shown_neither_in_settings_nor_in_problems(load):
+    text = '[node]\ndatabase_url = "postgresql+psycopg://u:hush@h/d"\n[webhook]\nurl = "https://x"\ntoken = "hush"\n'
+    settings = load(SHORT + text)
+    assert "hush" not in repr(settings)
+    assert "hush" in settings.database_url
+    assert not any("4711" in line for line in problems(load, SHORT + '[webhook]\nurl = "https://x"\ntoken = 4711\n'))
+
+
+def test_settings_cannot_be_changed(load):
+    settings = load(SHORT)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.receive.port = 5
