@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -71,8 +72,7 @@ def parsed(encoded: bytes, syntax: str) -> pydicom.Dataset:
 
 
 def content_of(name: str) -> bytes:
-    with open(get_testdata_file(name), "rb") as file:
-        return file.read()
+    return Path(get_testdata_file(name)).read_bytes()
 
 
 @pytest.mark.parametrize("target", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
