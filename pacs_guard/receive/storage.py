@@ -89,8 +89,12 @@ class Storage:
             return self._store(reception)
         except DataSetError as error:
             return self.refuse(reception, error.status, str(error))
-        except (QueueUnavailableError, SpoolFullError) as error:
+        except SpoolFullError as error:
             return self.refuse(reception, OUT_OF_RESOURCES, str(error), keep=False)
+        except QueueUnavailableError as error:
+            # to write the refusal down too would only let the sender wait once more
+            reception.drop()
+            return self._refused(reception, OUT_OF_RESOURCES, str(error), None)
         except Exception as error:  # noqa: BLE001  # the sender gets an answer whatever happens
             self._log_of(reception).exception("instance not stored")
             return self.refuse(reception, PROCESSING_FAILURE, f"{type(error).__name__}: {error}")
@@ -108,7 +112,6 @@ class Storage:
             Whether what was received is kept aside.
         """
         request = reception.request
-        log = self._log_of(reception)
         path = self._set_aside(reception) if keep else None
         reception.drop()
         try:
@@ -122,8 +125,13 @@ class Storage:
                 length=reception.length,
             )
         except QueueError as error:
-            log.warning("refusal not written down", reason=str(error))
-        log.warning("instance refused", status=f"{status:04X}", reason=reason, kept=path, length=reception.length)
+            self._log_of(reception).warning("refusal not written down", reason=str(error))
+        return self._refused(reception, status, reason, path)
+
+    def _refused(self, reception: Reception, status: int, reason: str, path: str | None) -> Answer:
+        self._log_of(reception).warning(
+            "instance refused", status=f"{status:04X}", reason=reason, kept=path, length=reception.length
+        )
         self._count(reception, Outcome.REFUSED, status)
         return Answer(status, _comment(reason))
 

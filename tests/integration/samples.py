@@ -10,13 +10,13 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
-    HTJ2KLossless,
     MPEG2MPML,
     UID,
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    HTJ2KLossless,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLosslessSV1,
@@ -25,7 +25,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from peers import dcmtk
+from tests.integration.peers import dcmtk
 
 if TYPE_CHECKING:
     from pathlib import Path
