@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+
+from pacs_guard.config import Settings
+from pacs_guard.receive.admission import Admission, Reason, Rejection, Request, is_within
+
+
+def admission(**receive) -> Admission:
+    return Admission(
+        Settings(
+            receive={"max_associations": 2, "min_free_bytes": 100, **receive},
+            sources=[
+                {"name": "ct", "ae_titles": ["CT1", "CT2"], "addresses": ["10.1.0.0/16", "fd00::/8"]},
+                {"name": "mr", "ae_titles": ["MR1"]},
+            ],
+            destinations=[{"name": "pacs", "ae_title": "PACS"}],
+        )
+    )
+
+
+def judge(calling="MR1", called="PACSGUARD", address="192.168.0.1", open_associations=0, free_bytes=100, **receive):
+    request = Request(calling_ae=calling, called_ae=called, address=address)
+    return admission(**receive).judge(request, open_associations=open_associations, free_bytes=free_bytes)
+
+
+@pytest.mark.parametrize(
+    ("calling", "address", "source"),
+    [("CT1", "10.1.2.3", "ct"), ("CT2", "fd00::7", "ct"), ("CT1", "::ffff:10.1.2.3", "ct"), ("MR1", "8.8.8.8", "mr")],
+)
+def test_known_caller_belongs_to_its_source(calling, address, source):
+    assert judge(calling, address=address) == source
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason", "codes"),
+    [
+        ({"calling": "XX"}, Reason.CALLING_AE_TITLE, (1, 1, 3)),
+        ({"calling": "mr1"}, Reason.CALLING_AE_TITLE, (1, 1, 3)),
+        ({"calling": "CT1", "address": "10.2.0.1"}, Reason.ADDRESS, (1, 1, 1)),
+        ({"called": "OTHER"}, Reason.CALLED_AE_TITLE, (1, 1, 7)),
+        ({"open_associations": 2}, Reason.TOO_MANY, (2, 3, 2)),
+        ({"free_bytes": 99}, Reason.DISK, (2, 3, 2)),
+        # a stranger learns nothing of the node's state
+        ({"calling": "XX", "free_bytes": 0, "open_associations": 9}, Reason.CALLING_AE_TITLE, (1, 1, 3)),
+    ],
+)
+def test_others_are_told_why(request_, reason, codes):
+    rejection = judge(**request_)
+    assert rejection == Rejection(reason)
+    assert rejection.codes == codes
+
+
+def test_every_reason_has_codes_that_the_standard_knows():
+    for reason in Reason:
+        result, source, diagnostic = Rejection(reason).codes
+        assert result in {1, 2}
+        assert diagnostic in {1: {1, 2, 3, 7}, 2: {1, 2}, 3: {1, 2}}[source]
+
+
+def test_any_called_ae_title_will_do_where_that_is_set():
+    assert judge(called="OTHER", require_called_ae_title=False) == "mr"
+
+
+def test_scope_of_a_link_local_address_is_ignored():
+    assert is_within("fe80::1%eth0", ["fe80::/10"])
