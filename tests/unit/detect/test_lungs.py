@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from pacs_guard.detect.lungs import lung_mask, lung_masks
+
+
+def chest(spacing=0.7, size=512, nodule=False):
+    """Return a slice with body, two lungs, a trachea and a table, and where the lungs are."""
+    y, x = np.mgrid[:size, :size] * spacing
+    middle = size * spacing / 2
+
+    def ellipse(cx, cy, a, b):
+        return ((x - middle - cx) / a) ** 2 + ((y - middle - cy) / b) ** 2 < 1
+
+    hu = np.full((size, size), -1000, np.int16)
+    hu[ellipse(0, 0, 160, 110)] = 40
+    lungs = ellipse(-70, 0, 50, 75) | ellipse(70, 0, 50, 75)
+    hu[lungs] = -850
+    trachea = ellipse(0, -10, 8, 8)
+    hu[trachea] = -990
+    hu[(np.abs(y - middle - 130) < 3) & (np.abs(x - middle) < 150)] = -100
+    if nodule:
+        hu[ellipse(-114, 0, 7, 7) & lungs] = 30
+    return hu, lungs, trachea
+
+
+def overlap(one, other):
+    return 2 * (one & other).sum() / (one.sum() + other.sum())
+
+
+@pytest.mark.parametrize(("spacing", "size"), [(0.5, 700), (0.7, 512), (0.97, 380), (1.4, 256)])
+def test_lungs_are_found_at_any_spacing(spacing, size):
+    hu, lungs, _ = chest(spacing, size)
+    assert overlap(lung_mask(hu, (spacing, spacing)), lungs) > 0.93
+
+
+def test_anisotropic_pixels_are_fine():
+    hu, lungs, _ = chest()
+    assert overlap(lung_mask(hu[::2], (1.4, 0.7)), lungs[::2]) > 0.93
+
+
+def test_trachea_table_and_room_are_left_out():
+    hu, _, trachea = chest()
+    mask = lung_mask(hu, (0.7, 0.7))
+    assert mask[trachea].mean() < 0.2
+    assert not mask[:40].any()
+    assert not mask[-60:].any()
+
+
+def test_a_nodule_on_the_pleura_is_inside():
+    hu, lungs, _ = chest(nodule=True)
+    nodule = lungs & (hu > 0)
+    assert lung_mask(hu, (0.7, 0.7))[nodule].mean() > 0.8
+
+
+@pytest.mark.parametrize("value", [-1024, 40, 3071])
+def test_a_slice_without_lung_has_none(value):
+    assert not lung_mask(np.full((128, 128), value, np.int16), (1.0, 1.0)).any()
+
+
+def test_air_around_a_body_is_no_lung():
+    hu, lungs, trachea = chest()
+    hu[lungs | trachea] = 40
+    assert not lung_mask(hu, (0.7, 0.7)).any()
+
+
+def test_a_volume_gives_one_mask_a_slice():
+    hu, _, _ = chest(1.4, 256)
+    masks = lung_masks(np.stack([hu, np.full_like(hu, 40)]), (2.0, 1.4, 1.4))
+    assert masks.shape == (2, 256, 256)
+    assert masks[0].any()
+    assert not masks[1].any()
