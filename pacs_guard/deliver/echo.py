@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from pacs_guard.deliver.scu import drop, open_association
+from pacs_guard.deliver.association import drop, open_association
 from pacs_guard.errors import PermanentDeliveryError, TransientDeliveryError
 
 if TYPE_CHECKING:
