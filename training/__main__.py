@@ -72,10 +72,11 @@ def _fit(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from training.forensic import evaluate, measured_slices  # noqa: PLC0415  # commands import what they need
+    from training.forensic import evaluate, measured_slices, score_unseen  # noqa: PLC0415  # commands import what they need
     from training.report import Figure, as_table  # noqa: PLC0415
 
-    report = evaluate(measured_slices(options.data), seed=options.seed)
+    slices = measured_slices(options.data, seed=options.seed)
+    report = evaluate(score_unseen(slices, seed=options.seed), slices, seed=options.seed)
     options.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(as_table([Figure(**figure) for figure in report["figures"]]))
 

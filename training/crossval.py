@@ -85,22 +85,33 @@ def fit_heads(slices: Sequence[MeasuredSlice], *, seed: int, networks: int) -> d
     return heads
 
 
-def cross_validate(slices: Sequence[MeasuredSlice], *, seed: int, networks: int) -> Scored:
-    """Train on all patients but one fold's, score that fold's, for every fold; then make the heads comparable.
-
-    The line that does so is fitted, for each fold, on the scores of the other folds.
-    """
-    scored = raw_scores(slices, seed=seed, networks=networks)
+def comparable(scored: Scored) -> Scored:
+    """Make the heads of `raw_scores` comparable, by a line fitted for each fold on the scores of the other folds."""
     lines = [score_lines([one for one in scored.slices if one.fold != fold]) for fold in range(FOLDS)]
     return with_lines(scored, lines)
 
 
-def raw_scores(slices: Sequence[MeasuredSlice], *, seed: int, networks: int) -> Scored:
-    """Return out-of-fold scores before they are made comparable."""
+def raw_scores(
+    slices: Sequence[MeasuredSlice], extra: Sequence[MeasuredSlice] = (), *, seed: int, networks: int
+) -> Scored:
+    """Train on all patients but one fold's and score that fold's, for every fold.
+
+    Parameters
+    ----------
+    slices : sequence of MeasuredSlice
+        Trained on and scored.
+    extra : sequence of MeasuredSlice
+        Only trained on, and only in the folds where their patient is.
+    seed : int
+        Of the split and the networks.
+    networks : int
+        For each head.
+    """
     folds = folds_by_group([one.case.group for one in slices], FOLDS, seed)
     scored = Scored([], [])
     for fold in range(FOLDS):
-        heads = fit_heads([one for one in slices if folds[one.case.group] != fold], seed=seed, networks=networks)
+        train = [one for one in (*slices, *extra) if folds[one.case.group] != fold]
+        heads = fit_heads(train, seed=seed, networks=networks)
         _score(heads, [one for one in slices if folds[one.case.group] == fold], fold, scored)
     return scored
 

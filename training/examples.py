@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pacs_guard.detect.features import Sites, SliceMeasurements
-    from training.sources import Case, Label
+    from training.sources import Case
 
 POSITIVE_MM = {FindingKind.FB: 8.0, FindingKind.FM: 7.0}
 """Sites this near to a label are positives; the altered cube reaches 16 mm to each side."""
@@ -25,7 +25,8 @@ IGNORED_MM = 28.0
 """Sites this near to a label, and no positives, are left out: partly altered."""
 
 _IGNORED_DEPTH_MM = 30.0
-_KEPT = {"ctgan": 0.6, "simulated": 0.15}
+_HARD_MM = 8.0
+_KEPT = {"ctgan": 0.6, "simulated": 0.15, "sham": 0.1}
 _KEPT_CLEAN = 0.35
 _EVERY_CLEAN = 2
 
@@ -43,12 +44,12 @@ class MeasuredSlice:
         """Return the sites that the head for `kind` looks at."""
         return self.sites.lung if kind is FindingKind.FB else self.sites.dense
 
-    def distance_mm(self, sites: Sites, label: Label) -> NDArray[np.float64]:
-        """Return how far each site is from a label, within the slice."""
+    def distance_mm(self, sites: Sites, x: int, y: int) -> NDArray[np.float64]:
+        """Return how far each site is from column `x` and row `y`, within the slice."""
         _, row_mm, column_mm = self.case.volume.spacing_mm
-        x = self.raster.offset[1] + sites.columns * self.raster.pitch[1] - label.x
-        y = self.raster.offset[0] + sites.rows * self.raster.pitch[0] - label.y
-        distance: NDArray[np.float64] = np.hypot(x * column_mm, y * row_mm)
+        across = self.raster.offset[1] + sites.columns * self.raster.pitch[1] - x
+        down = self.raster.offset[0] + sites.rows * self.raster.pitch[0] - y
+        distance: NDArray[np.float64] = np.hypot(across * column_mm, down * row_mm)
         return distance
 
 
@@ -73,7 +74,7 @@ def rows_of(measured: MeasuredSlice, kind: FindingKind) -> tuple[NDArray[np.intp
     positive = np.zeros(len(sites.rows), bool)
     usable = np.ones(len(sites.rows), bool)
     for label in measured.case.labels:
-        distance = measured.distance_mm(sites, label)
+        distance = measured.distance_mm(sites, label.x, label.y)
         if label.depth_mm == 0 and label.kind is kind:
             positive |= distance < POSITIVE_MM[kind]
         if label.depth_mm < _IGNORED_DEPTH_MM:
@@ -94,6 +95,8 @@ def training_rows(
         if not measured.case.labels and len(measured.case.volume.hu) > 2 and measured.index % _EVERY_CLEAN:
             continue
         kept = positive | (rng.random(len(chosen)) < _KEPT.get(source, _KEPT_CLEAN))
+        for x, y in measured.case.hard:
+            kept |= measured.distance_mm(measured.head(kind), x, y)[chosen] < _HARD_MM
         features.append(measured.head(kind).features[chosen[kept]])
         answers.append(positive[kept])
     return np.concatenate(features), np.concatenate(answers)

@@ -44,7 +44,7 @@ def fit_classifier(
         network = MLPClassifier(
             HIDDEN,
             alpha=_PENALTY,
-            batch_size=512,
+            batch_size=min(512, len(features)),
             learning_rate_init=2e-3,
             early_stopping=False,
             max_iter=12,

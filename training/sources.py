@@ -59,6 +59,8 @@ class Case:
         A series, or a single slice.
     labels : tuple of Label
         Tampered places on or near the slice; empty for clean series.
+    hard : tuple of (int, int)
+        Columns and rows of places that look like tampering and are none.
     """
 
     source: str
@@ -66,6 +68,7 @@ class Case:
     name: str
     volume: Volume
     labels: tuple[Label, ...] = ()
+    hard: tuple[tuple[int, int], ...] = ()
 
     @property
     def target(self) -> Label | None:
