@@ -57,7 +57,7 @@ def test_shams_are_dense_and_keep_the_scanner_s_noise(series):
         assert patch.mean() > -120
     difference = sham.volume.hu[0].astype(float) - series.volume.hu[0]
     changed = np.abs(difference) > 400
-    inside = ndimage.binary_erosion(changed, iterations=2)
+    inside = ndimage.binary_erosion(changed, iterations=4)  # away from the edge
     native = np.abs(ndimage.laplace(series.volume.hu[0].astype(float)))[inside].mean()
     assert np.abs(ndimage.laplace(difference))[inside].mean() < 0.5 * native
 
