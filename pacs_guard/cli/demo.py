@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -10,7 +11,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -193,12 +194,12 @@ def _node(config: Path, folder: Path, port: int) -> Iterator[None]:
 
 def _send(series: _Series, port: int) -> None:
     from pydicom import dcmread
-    from pynetdicom import AE
+    from pynetdicom import AE, evt
 
     entity = AE(ae_title=_SCANNER)
     first = dcmread(series.files[0], stop_before_pixels=True)
     entity.add_requested_context(first.SOPClassUID, first.file_meta.TransferSyntaxUID)
-    association = entity.associate("127.0.0.1", port, ae_title=_NODE)
+    association = entity.associate("127.0.0.1", port, ae_title=_NODE, evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once)])
     if not association.is_established:
         raise SupervisionError("the node refused the scanner's association")
     for file in series.files:
@@ -206,6 +207,11 @@ def _send(series: _Series, port: int) -> None:
         if "Status" not in status or status.Status != 0x0000:
             raise SupervisionError(f"the node answered {status} to {file.name}")
     association.release()
+
+
+def _send_at_once(event: Any) -> None:
+    # or every instance waits for a delayed acknowledgement
+    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _wait(stores: Stores, series: list[_Series]) -> dict[str, StudySummary]:

@@ -21,7 +21,7 @@ CONFIGURATION_EXIT = 78
 """EX_CONFIG: a role that exits with it would fail again, so the node stops."""
 _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 30.0
-_STABLE_SECONDS = 60.0
+_STABLE_SECONDS = 5.0
 _POLL_SECONDS = 0.1
 _LOG = structlog.get_logger(__name__)
 
