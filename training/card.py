@@ -94,8 +94,9 @@ def _calibration_lines(manifest: dict[str, Any]) -> list[str]:
             f"{left_out['fb']} (FB) and {left_out['fm']} (FM) of them would have been over it."
         )
     lines.append(
-        "- The point lies one standard deviation above the highest clean patient. With so few of them no false alarm "
-        "rate near 1 % can be claimed: calibrate on clean series of the own scanners, and begin in shadow mode."
+        "- The point lies above the highest clean patient by the smallest margin at which no patient left out was over "
+        "the others' point. With so few of them no false alarm rate near 1 % can be claimed: calibrate on clean series "
+        "of the own scanners, and begin in shadow mode."
     )
     return lines
 

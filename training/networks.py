@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 HIDDEN = (48, 24)
 LIMIT = 6.0
 _PENALTY = 1.0
-_LARGEST_SHARE = 0.15
 
 
 def fit_classifier(
@@ -35,7 +34,6 @@ def fit_classifier(
     from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415  # slow to import
     from sklearn.neural_network import MLPClassifier  # noqa: PLC0415  # slow to import
 
-    features, answers = _balanced(features, answers, np.random.default_rng(seed))
     centre = np.median(features, axis=0)
     scale = 1.4826 * np.median(np.abs(features - centre), axis=0) + 1e-3
     scaled = np.clip((features - centre) / scale, -LIMIT, LIMIT)
@@ -46,7 +44,6 @@ def fit_classifier(
             alpha=_PENALTY,
             batch_size=min(512, len(features)),
             learning_rate_init=2e-3,
-            early_stopping=False,
             max_iter=12,
             n_iter_no_change=6,
             random_state=1000 * seed + number,
@@ -57,16 +54,3 @@ def fit_classifier(
         layers = zip(network.coefs_, network.intercepts_, strict=True)
         trained.append(tuple((weights.astype(np.float32), biases.astype(np.float32)) for weights, biases in layers))
     return Classifier(centre.astype(np.float32), scale.astype(np.float32), LIMIT, tuple(trained))
-
-
-def _balanced(
-    features: NDArray[np.float32], answers: NDArray[np.bool_], rng: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Repeat the positives until they are a fair share: they are rarer than one in a hundred."""
-    positive = np.flatnonzero(answers)
-    if not positive.size:
-        return features, answers
-    wanted = int(_LARGEST_SHARE * (~answers).sum())
-    more = rng.choice(positive, max(0, wanted - positive.size))
-    order = rng.permutation(np.concatenate([np.arange(len(answers)), more]))
-    return features[order], answers[order]

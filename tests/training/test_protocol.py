@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from training.calibration import calibration_sections, left_out_alarms, operating_point
+from training.calibration import calibration_sections, left_out_alarms, operating_point, safe_margin
 from training.protocol import auc, folds_by_group, group_bootstrap
 
 
@@ -43,13 +43,15 @@ def test_intervals_come_from_patients_not_from_slices():
 
 def test_the_operating_point_is_over_every_clean_patient():
     clean = [-1.0, 0.0, 2.0]
-    assert operating_point(clean) > 2.0
-    assert operating_point([-9.0, -8.0]) == 0.0
+    assert operating_point(clean, 0.5) > 2.0
+    assert operating_point([-9.0, -8.0], 0.5) == 0.0
 
 
 def test_left_out_alarms_are_counted_against_the_point_of_the_others():
-    assert left_out_alarms([0.0, 0.1, 0.2, 9.0]) == 1
-    assert left_out_alarms([0.0, 1.0, 2.0, 2.5]) == 0
+    assert left_out_alarms([0.0, 0.1, 0.2, 9.0], 0.5) == 1
+    assert left_out_alarms([0.0, 1.0, 2.0, 2.5], 0.25) == 1
+    assert left_out_alarms([0.0, 1.0, 2.0, 2.5], 0.75) == 0
+    assert safe_margin([0.0, 1.0, 2.0, 2.5]) in (0.5, 0.75)
 
 
 def test_the_card_s_smallest_p_value_follows_from_n():
