@@ -11,6 +11,7 @@ import structlog
 
 from pacs_guard.cli.configuration import settings_from
 from pacs_guard.cli.wiring import CLOCK, default_policy, open_stores, owner, prepare_folder
+from pacs_guard.errors import BundleError, DeliveryError, SupervisionError
 from pacs_guard.ops.logs import configure_logging
 from pacs_guard.ops.roles import ROLES, Heartbeat, heartbeat_ages, role_lock, stop_event
 from pacs_guard.ops.schedule import Chores, start_schedule
@@ -22,12 +23,14 @@ if TYPE_CHECKING:
 
     from pacs_guard.cli.wiring import Stores
     from pacs_guard.config import Settings
+    from pacs_guard.detect.detector import Detector
     from pacs_guard.ops.http import Check
     from pacs_guard.ops.metrics import RoleMetrics
 
 _LOG = structlog.get_logger(__name__)
 _DRAIN_SECONDS = 20.0
 _LATE_SECONDS = 60.0
+_LOOK_SECONDS = 2.0
 
 
 def serve_node(config: Path | None) -> None:
@@ -36,6 +39,7 @@ def serve_node(config: Path | None) -> None:
     configure_logging(form=settings.ops.log_format, level=settings.ops.log_level, role="serve")
     stop = stop_event(supervised=False)
     prepare_folder(settings.node.data_dir)
+    _check_models(settings)
     with role_lock(_run_dir(settings), "serve", wait_seconds=5.0):
         stores = open_stores(settings)
         # no role runs yet, so every file without a row was left by a crash
@@ -65,6 +69,43 @@ def run_role(role: str, config: Path | None, *, supervised: bool) -> None:
             stores.database.close()
 
 
+def _check_models(settings: Settings) -> None:
+    """Stop before anything is received if a detector cannot be loaded: whoever starts the node is there to see it."""
+    from pacs_guard.cli.model import detector_versions
+
+    try:
+        detector_versions(settings.detect.detectors)
+    except BundleError as error:
+        raise SupervisionError(f"detect.detectors: {error}") from error
+
+
+def _model_versions(settings: Settings) -> dict[str, str]:
+    from pacs_guard.cli.model import detector_versions
+
+    versions = {}
+    for name in settings.detect.detectors:
+        try:
+            versions |= detector_versions([name])
+        except BundleError:
+            versions[name] = "unavailable"
+    return versions
+
+
+def _load_detectors(settings: Settings) -> list[Detector]:
+    """Load the detectors; one that cannot be loaded now fails on each study, and the policy decides."""
+    from pacs_guard.detect.registry import load_detector
+    from pacs_guard.detect.unavailable import UnavailableDetector
+
+    detectors: list[Detector] = []
+    for name in settings.detect.detectors:
+        try:
+            detectors.append(load_detector(name))
+        except BundleError as error:
+            _LOG.error("detector cannot be loaded; its studies are undetermined", detector=name, error=str(error))
+            detectors.append(UnavailableDetector(name, str(error)))
+    return detectors
+
+
 def _run_dir(settings: Settings) -> Path:
     return settings.node.data_dir / "run"
 
@@ -91,7 +132,6 @@ def _run_receive(stores: Stores, metrics: RoleMetrics, stop: threading.Event) ->
 
 def _run_detect(stores: Stores, metrics: RoleMetrics, stop: threading.Event) -> None:
     from pacs_guard.assemble.series import assemble_study
-    from pacs_guard.detect.registry import load_detector
     from pacs_guard.detect.worker import Worker
 
     settings = stores.settings
@@ -99,7 +139,7 @@ def _run_detect(stores: Stores, metrics: RoleMetrics, stop: threading.Event) -> 
     worker = Worker(
         assessing=stores.assessing,
         assemble=lambda instances: assemble_study(instances, root),
-        detectors=[load_detector(name) for name in settings.detect.detectors],
+        detectors=_load_detectors(settings),
         policies=settings.policies(),
         default_policy=default_policy(),
         data_dir=settings.node.data_dir,
@@ -120,7 +160,9 @@ def _run_deliver(stores: Stores, metrics: RoleMetrics, stop: threading.Event) ->
     notifier = Notifier(stores.settings.webhook, stores.outbox, metrics)
     deliverer.start()
     notifier.start()
-    stop.wait()
+    while not stop.wait(_LOOK_SECONDS):
+        if not (deliverer.is_alive and notifier.is_alive):
+            raise DeliveryError("a thread of this role ended; the role has to start again")
     deliverer.stop(_DRAIN_SECONDS)
     notifier.stop(_DRAIN_SECONDS)
 
@@ -129,7 +171,6 @@ def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event) -> No
     from prometheus_client import CollectorRegistry
     from prometheus_client.multiprocess import MultiProcessCollector
 
-    from pacs_guard.cli.model import detector_versions
     from pacs_guard.ops.http import WatchServer
     from pacs_guard.ops.metrics import NodeCollector
 
@@ -142,7 +183,7 @@ def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event) -> No
         NodeCollector(
             gauges=stores.reports.gauges,
             free_bytes=chores.spool.free_bytes,
-            models=detector_versions(settings.detect.detectors),
+            models=_model_versions(settings),
             roles=lambda: heartbeat_ages(run_dir, CLOCK()),
         )
     )
