@@ -313,20 +313,27 @@ class Settings(BaseSettings):
     # these look at one field each, so that they speak up beside errors elsewhere
     @field_validator("sources")
     @classmethod
-    def _sources_differ(cls, sources: tuple[SourceSettings, ...]) -> tuple[SourceSettings, ...]:
+    def _sources_fit(cls, sources: tuple[SourceSettings, ...], info: ValidationInfo) -> tuple[SourceSettings, ...]:
         titles = [title for source in sources for title in source.ae_titles]
         _raise_all(
             _none_given("sources", sources)
             + _repeated("name", [source.name for source in sources])
             + _repeated("AE title", titles)
+            + _impatient(sources, info.data.get("completeness"))
         )
         return sources
 
     @field_validator("destinations")
     @classmethod
-    def _destinations_differ(cls, destinations: tuple[DestinationSettings, ...]) -> tuple[DestinationSettings, ...]:
+    def _destinations_fit(
+        cls, destinations: tuple[DestinationSettings, ...], info: ValidationInfo
+    ) -> tuple[DestinationSettings, ...]:
         names = [destination.name for destination in destinations]
-        _raise_all(_none_given("destinations", destinations) + _repeated("name", names))
+        _raise_all(
+            _none_given("destinations", destinations)
+            + _repeated("name", names)
+            + _circular(destinations, info.data.get("receive"))
+        )
         return destinations
 
     @field_validator("ops")
@@ -398,6 +405,31 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _none_given(what: str, given: Sequence[object]) -> list[str]:
     return [] if given else [f"none is given; expected at least one [[{what}]] table"]
+
+
+def _impatient(sources: tuple[SourceSettings, ...], completeness: CompletenessSettings | None) -> list[str]:
+    """A study that is bypassed before it even counts as whole would never be assessed."""
+    if completeness is None:
+        return []
+    wait = completeness.longest_wait_seconds
+    return [
+        f"{source.name}: longest_hold_seconds {source.longest_hold_seconds:g} was given; "
+        f"expected more than completeness.longest_wait_seconds, which is {wait:g}"
+        for source in sources
+        if source.longest_hold_seconds <= wait
+    ]
+
+
+def _circular(destinations: tuple[DestinationSettings, ...], receive: ReceiveSettings | None) -> list[str]:
+    """A node that delivers to itself would hold what it forwarded."""
+    if receive is None:
+        return []
+    own = {receive.host, "localhost", "127.0.0.1", "::1"}
+    return [
+        f"{destination.name}: {destination.host}:{destination.port} is this node; expected a PACS"
+        for destination in destinations
+        if destination.port == receive.port and destination.host in own
+    ]
 
 
 def _repeated(what: str, values: list[str]) -> list[str]:

@@ -82,7 +82,7 @@ def _check_models(settings: Settings) -> None:
 def _model_versions(settings: Settings) -> dict[str, str]:
     from pacs_guard.cli.model import detector_versions
 
-    versions = {}
+    versions: dict[str, str] = {}
     for name in settings.detect.detectors:
         try:
             versions |= detector_versions([name])
@@ -201,11 +201,13 @@ def _chores(stores: Stores) -> Chores:
     settings = stores.settings
     return Chores(
         assessing=stores.assessing,
+        forwarding=stores.forwarding,
         upkeep=stores.upkeep,
         spool=stores.spool(),
         rule=settings.completeness.rule(),
         policies=settings.policies(),
         default_policy=default_policy(),
+        destinations=stores.destinations,
         retention_seconds=settings.ops.retention_days * 86400.0,
         max_refused_bytes=settings.receive.max_refused_bytes,
         min_free_bytes=settings.receive.min_free_bytes,

@@ -14,6 +14,7 @@ from pacs_guard.errors import (
     PermanentDeliveryError,
     QueueError,
     SpoolCorruptError,
+    SpoolError,
     TransientDeliveryError,
 )
 
@@ -95,6 +96,7 @@ class Attempt:
         self._renewed_at = tools.clock()
         self._error: str | None = None
         self._unfinished = False
+        self._progressed = False
 
     def run(self) -> None:
         """Send what is pending and write the outcome of each instance, and of the attempt, down.
@@ -154,7 +156,7 @@ class Attempt:
             stored = association.store(instance)
         except (PermanentDeliveryError, SpoolCorruptError) as error:
             self._failed(instance, None, str(error), permanent=True)
-        except TransientDeliveryError as error:
+        except (TransientDeliveryError, SpoolError) as error:
             self._failed(instance, None, str(error), permanent=False)
         except QueueError:  # from the sign of life: lease lost, or no database
             raise
@@ -174,6 +176,7 @@ class Attempt:
             self._failed(instance, stored.status, text, permanent=permanent)
             return
         self._transient_in_a_row = 0
+        self._progressed = True
         transcoded = stored.transcoded_to is not None
         self._tools.metrics.delivered(self._destination.name, seconds, instance.length, transcoded=transcoded)
         if stored.status or transcoded:
@@ -217,7 +220,8 @@ class Attempt:
             self._renewed_at = now
 
     def _finish(self, seconds: float) -> None:
-        attempts = self._delivery.attempts + 1
+        # a destination that takes something now and then is alive: only attempts in vain count
+        attempts = 1 if self._progressed else self._delivery.attempts + 1
         retry_in = self._destination.retry.policy().delay(attempts, self._tools.rng.random())
         state = self._tools.forwarding.finish(self._delivery, error=self._error, retry_in=retry_in)
         if self._error is None:

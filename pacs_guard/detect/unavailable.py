@@ -29,7 +29,7 @@ class UnavailableDetector:
         self.version = "unavailable"
         self._why = why
 
-    def assess(self, series: AssembledSeries, evidence: Path | None = None) -> DetectorResult:
+    def assess(self, series: AssembledSeries, evidence: Path | None = None) -> DetectorResult:  # noqa: ARG002  # the interface
         """Raise.
 
         Raises

@@ -50,7 +50,7 @@ class Policy:
     detector_failure : Fallback
         For studies whose detector failed.
     longest_hold_seconds : float
-        How long a study may wait for a verdict before it is forwarded without one. A suspected study is never
+        How long after its first instance a study may wait for a verdict before it is forwarded without one. A suspected study is never
         forwarded by the passing of time.
     """
 

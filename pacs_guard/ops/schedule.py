@@ -11,11 +11,12 @@ from pacs_guard.errors import PacsGuardError
 from pacs_guard.spool.reconcile import reconcile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from pacs_guard.domain.completeness import CompletenessRule
     from pacs_guard.domain.policy import Policy
     from pacs_guard.queue.assessing import Assessing
+    from pacs_guard.queue.forwarding import Forwarding
     from pacs_guard.queue.upkeep import Upkeep
     from pacs_guard.spool.store import Spool
 
@@ -30,7 +31,7 @@ class Chores:
 
     Attributes
     ----------
-    assessing, upkeep : Assessing, Upkeep
+    assessing, forwarding, upkeep : Assessing, Forwarding, Upkeep
         The queue.
     spool : Spool
     rule : CompletenessRule
@@ -38,6 +39,8 @@ class Chores:
         By source.
     default_policy : Policy
         For sources that are no longer configured.
+    destinations : sequence of str
+        Names of those configured.
     retention_seconds : float
         How long delivered instances are kept.
     max_refused_bytes, min_free_bytes : int
@@ -47,11 +50,13 @@ class Chores:
     """
 
     assessing: Assessing
+    forwarding: Forwarding
     upkeep: Upkeep
     spool: Spool
     rule: CompletenessRule
     policies: Mapping[str, Policy]
     default_policy: Policy
+    destinations: Sequence[str]
     retention_seconds: float
     max_refused_bytes: int
     min_free_bytes: int
@@ -65,6 +70,8 @@ class Chores:
             _LOG.warning("detector worker vanished; study waits again", study=study)
         for study in self.assessing.bypass_overdue(self.policies, self.default_policy):
             _LOG.error("longest hold over; study forwarded without a verdict", study=study)
+        for study, destination in self.forwarding.give_up_unconfigured(self.destinations):
+            _LOG.error("destination no longer configured; delivery given up", study=study, destination=destination)
 
     def reconcile(self, grace_seconds: float = _GRACE_SECONDS) -> None:
         """Compare disk and rows."""

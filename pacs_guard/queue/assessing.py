@@ -178,7 +178,7 @@ class Assessing:
     def bypass_overdue(self, policies: Mapping[str, Policy], default: Policy) -> list[int]:
         """Forward every study that waited for a verdict longer than its sources allow, and return their ids.
 
-        A study under a hold that no person has lifted keeps waiting.
+        The wait is counted from the first instance of this round. A study under a hold that no person has lifted keeps waiting.
         """
         now = self._clock()
         bypassed = []
@@ -191,7 +191,7 @@ class Assessing:
             )
             for row in connection.execute(query).mappings().all():
                 policy = strictest(policies, default, _sources(connection, row["id"]))
-                if now - row["completed_at"] < policy.longest_hold_seconds:
+                if now - row["opened_at"] < policy.longest_hold_seconds:
                     continue
                 self._bypass(connection, row, policy.longest_hold_seconds, now)
                 bypassed.append(row["id"])

@@ -244,7 +244,9 @@ class Forwarding:
     ) -> None:
         failed = _count(connection, delivery.id, ItemState.FAILED)
         if pending:
-            changes: dict[str, Any] = {"attempts": deliveries.c.attempts + 1, "not_before": now + (retry_in or 0.0)}
+            # only attempts in vain count towards giving up
+            attempts = 1 if pending < len(delivery.pending) else deliveries.c.attempts + 1
+            changes: dict[str, Any] = {"attempts": attempts, "not_before": now + (retry_in or 0.0)}
         else:
             changes = {"state": ItemState.FAILED if failed else ItemState.DELIVERED, "finished_at": now}
         connection.execute(sa.update(deliveries).where(deliveries.c.id == delivery.id).values(**changes))
@@ -255,6 +257,36 @@ class Forwarding:
             connection.execute(
                 sa.update(deliveries).where(_leased_to(delivery)).values(lease_owner=None, lease_until=None)
             )
+
+    def give_up_unconfigured(self, destinations: Sequence[str]) -> list[tuple[int, str]]:
+        """Give up what waits for a destination that is no longer configured, so that it is listed and not forgotten.
+
+        Returns
+        -------
+        list of (int, str)
+            Study and destination of each delivery given up.
+        """
+        now = self._clock()
+        with self._database.write() as connection:
+            query = sa.select(deliveries.c.id, deliveries.c.study_id, deliveries.c.destination).where(
+                deliveries.c.state == ItemState.PENDING, deliveries.c.destination.not_in(list(destinations))
+            )
+            found = connection.execute(query).all()
+            for delivery_id, study_id, destination in found:
+                lock_study(connection, study_id)
+                error = f"the destination {destination} is no longer configured"
+                connection.execute(
+                    sa.update(delivery_items)
+                    .where(delivery_items.c.delivery_id == delivery_id, delivery_items.c.state == ItemState.PENDING)
+                    .values(state=ItemState.FAILED, error=error)
+                )
+                connection.execute(
+                    sa.update(deliveries)
+                    .where(deliveries.c.id == delivery_id)
+                    .values(state=ItemState.FAILED, last_error=error, finished_at=now)
+                )
+                _finish_study(connection, study_id, now)
+        return [(study_id, destination) for _, study_id, destination in found]
 
     def retry(self, study_id: int, destination: str | None = None) -> int:
         """Try again what was given up, and return how many instances that is.

@@ -233,6 +233,10 @@ def _send_again(connection: Connection, instance_id: int, now: float) -> None:
     )
 
 
+# a study that keeps waiting for its verdict keeps its age, so that a trickle of instances cannot postpone it for ever
+_UNDECIDED = (StudyState.RECEIVING, StudyState.READY, StudyState.ASSESSING)
+
+
 def _reopen(connection: Connection, study: RowMapping, now: float) -> None:
     state = StudyState(study["state"])
     changes: dict[str, object] = {
@@ -240,9 +244,10 @@ def _reopen(connection: Connection, study: RowMapping, now: float) -> None:
         "last_instance_at": now,
         "revision": study["revision"] + 1,
     }
+    if state not in _UNDECIDED:
+        changes["opened_at"] = now
     if state is not StudyState.RECEIVING:
         changes |= {
-            "opened_at": now,
             "completed_at": None,
             "finished_at": None,
             "lease_owner": None,

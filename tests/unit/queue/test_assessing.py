@@ -217,7 +217,7 @@ def test_undetermined_study_that_policy_forwards_is_marked_as_bypassed(node, ins
 def test_study_without_a_verdict_is_forwarded_after_the_longest_hold(node, instance, claimed):
     node.complete(instance(1))
     lease = node.assessing.claim("worker", 1e6) if claimed else None
-    node.clock.move(3599)
+    node.clock.now = node.review.details(1).summary.created_at + 3599
     assert node.assessing.bypass_overdue({}, POLICY) == []
     node.clock.move(1)
 
@@ -235,10 +235,18 @@ def test_study_without_a_verdict_is_forwarded_after_the_longest_hold(node, insta
     assert len(node.deliver().pending) == 1
 
 
+def test_a_trickle_of_instances_does_not_postpone_the_bypass_for_ever(node, instance):
+    node.complete(instance(1))
+    node.clock.now = node.review.details(1).summary.created_at + 3590
+    node.complete(instance(2))
+    node.clock.now = node.review.details(1).summary.created_at + 3601
+    assert node.assessing.bypass_overdue({}, POLICY) == [1]
+
+
 def test_longest_hold_is_that_of_the_study_s_sources(node, instance):
     node.complete(instance(1), instance(2, source="mr"))
-    policies = {"ct": Policy(longest_hold_seconds=10), "mr": Policy(longest_hold_seconds=20)}
-    node.clock.move(15)
+    policies = {"ct": Policy(longest_hold_seconds=1010), "mr": Policy(longest_hold_seconds=1020)}
+    node.clock.now = node.review.details(1).summary.created_at + 1015
     assert node.assessing.bypass_overdue(policies, POLICY) == []
     node.clock.move(5)
     assert node.assessing.bypass_overdue(policies, POLICY) == [1]

@@ -177,3 +177,13 @@ def test_transcoding_is_recorded(node, instance):
     node.forwarding.item_delivered(delivery, 1, status=0, transcoded_to="1.2.840.10008.1.2.1", seconds=60)
     items = node.everything()["delivery_items"]
     assert any("1.2.840.10008.1.2.1" in map(str, row) for row in items)
+
+
+def test_what_waits_for_a_destination_that_is_no_longer_configured_is_listed_as_given_up(node, instance):
+    node.forward(instance(1), instance(2))
+    assert node.forwarding.give_up_unconfigured(["pacs"]) == []
+    assert node.forwarding.give_up_unconfigured(["other"]) == [(1, "pacs")]
+    assert node.review.details(1).summary.state is StudyState.FAILED
+    [first, _] = node.reports.given_up()
+    assert first["error"] == "the destination pacs is no longer configured"
+    assert all(line.adds_up for line in node.reports.ledger())
