@@ -408,7 +408,7 @@ def _none_given(what: str, given: Sequence[object]) -> list[str]:
 
 
 def _impatient(sources: tuple[SourceSettings, ...], completeness: CompletenessSettings | None) -> list[str]:
-    """A study that is bypassed before it even counts as whole would never be assessed."""
+    """Refuse to bypass a study before it even counts as whole: it would never be assessed."""
     if completeness is None:
         return []
     wait = completeness.longest_wait_seconds
@@ -421,7 +421,7 @@ def _impatient(sources: tuple[SourceSettings, ...], completeness: CompletenessSe
 
 
 def _circular(destinations: tuple[DestinationSettings, ...], receive: ReceiveSettings | None) -> list[str]:
-    """A node that delivers to itself would hold what it forwarded."""
+    """Refuse to deliver to this node itself: it would receive what it forwards, for ever."""
     if receive is None:
         return []
     own = {receive.host, "localhost", "127.0.0.1", "::1"}

@@ -145,9 +145,9 @@ def _make_series(folder: Path, slices: int, progress: Progress) -> list[_Series]
     from pacs_guard.simulate.tamper import remove_nodule
 
     step = progress.add_task("making a clean and a tampered synthetic chest CT")
-    clean = make_phantom(slices=slices, seed=1)
-    original = make_phantom(slices=slices, seed=2)
-    tampered = remove_nodule(original, suggest_site(original, "FB"), seed=2)
+    clean = make_phantom(slices=slices, seed=3)
+    original = make_phantom(slices=slices, seed=4)
+    tampered = remove_nodule(original, suggest_site(original, "FB"), seed=4, noise="gaussian")
     series = [
         _write(clean, folder / "clean", "clean", StudyState.DELIVERED),
         _write(tampered, folder / "tampered", "tumour removed", StudyState.HELD),

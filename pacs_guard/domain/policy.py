@@ -50,8 +50,8 @@ class Policy:
     detector_failure : Fallback
         For studies whose detector failed.
     longest_hold_seconds : float
-        How long after its first instance a study may wait for a verdict before it is forwarded without one. A suspected study is never
-        forwarded by the passing of time.
+        How long after its first instance a study may wait for a verdict before it is forwarded without one. A
+        suspected study is never forwarded by the passing of time.
     """
 
     mode: Mode = Mode.ENFORCE

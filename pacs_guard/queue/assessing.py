@@ -178,7 +178,8 @@ class Assessing:
     def bypass_overdue(self, policies: Mapping[str, Policy], default: Policy) -> list[int]:
         """Forward every study that waited for a verdict longer than its sources allow, and return their ids.
 
-        The wait is counted from the first instance of this round. A study under a hold that no person has lifted keeps waiting.
+        The wait is counted from the first instance of this round. A study under a hold that no person has lifted
+        keeps waiting.
         """
         now = self._clock()
         bypassed = []

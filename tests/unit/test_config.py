@@ -135,10 +135,8 @@ def test_settings_cannot_be_changed(load):
 
 def test_a_hold_shorter_than_the_wait_for_a_whole_study_is_refused(load):
     text = SHORT.replace("[[destinations]]", "longest_hold_seconds = 60\n[[destinations]]")
-    assert problems(load, text) == [
-        "sources: ct: longest_hold_seconds 60 was given; "
-        "expected more than completeness.longest_wait_seconds, which is 1800"
-    ]
+    [problem] = problems(load, text)
+    assert problem.startswith("sources: ct: longest_hold_seconds 60 was given; expected more than")
 
 
 def test_a_node_that_would_deliver_to_itself_is_refused(load):

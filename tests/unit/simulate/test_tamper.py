@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -81,7 +83,5 @@ def test_sites_lie_deep_in_the_lung_and_differ_by_seed(phantom):
 
 
 def test_a_volume_without_lung_has_no_site(phantom):
-    from dataclasses import replace
-
     with pytest.raises(ValueError, match="no lung"):
         suggest_site(replace(phantom, hu=np.full_like(phantom.hu, 40)), "FM")
