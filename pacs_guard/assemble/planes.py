@@ -115,7 +115,8 @@ def _plane(
     if slope is None or intercept is None:
         raise AssemblyError("it has no RescaleSlope and RescaleIntercept, so its values are no Hounsfield units")
     kind = next((header.text(ds, "RescaleType").upper() for ds in sources if "RescaleType" in ds), "")
-    if kind not in _HOUNSFIELD_TYPES:
+    # scanners and workstations write the unit out, and misspell it
+    if kind not in _HOUNSFIELD_TYPES and not kind.startswith("HOUN"):
         raise AssemblyError(f"its values are {kind} (RescaleType), not Hounsfield units")
     spacing = _first(sources, "PixelSpacing", 2)
     if spacing is None or min(spacing) <= 0:

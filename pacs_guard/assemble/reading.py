@@ -34,6 +34,10 @@ _MULTI_FRAME = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
+class _OtherObjectError(AssemblyError):
+    """An instance that is no CT slice, whatever its pixels."""
+
+
 @dataclass(frozen=True, slots=True)
 class ReadInstance:
     """What was read of one stored instance.
@@ -48,6 +52,8 @@ class ReadInstance:
         Why it has no slices.
     localizer : bool
         Whether it is a localizer, which no volume misses.
+    out_of_scope : bool
+        Whether it was refused as it is something other than a CT slice.
     file : str
         Where it was read from.
     """
@@ -57,6 +63,7 @@ class ReadInstance:
     refusal: str | None = None
     localizer: bool = False
     file: str = ""
+    out_of_scope: bool = False
 
 
 def read_instance(instance: StoredInstance, root: Path, *, from_network: bool = True) -> ReadInstance:
@@ -92,15 +99,17 @@ def _read(ds: Dataset, instance: StoredInstance, file: str, *, from_network: boo
     pixels: NDArray[np.number] | None = None
     planes: tuple[Plane, ...] = ()
     refusal = None
+    out_of_scope = False
     try:
         pixels = _decoded(ds, instance)
         _refuse_other_objects(ds, from_network=from_network)
         planes = _planes(ds, pixels, instance.key.sop_uid)
     except AssemblyError as error:
         refusal = str(error)
+        out_of_scope = isinstance(error, _OtherObjectError)
     localizer = "LOCALIZER" in header.words(ds, "ImageType")
     facts = _facts(ds, instance, pixels, from_network=from_network)
-    return ReadInstance(facts, planes, refusal, localizer, file)
+    return ReadInstance(facts, planes, refusal, localizer, file, out_of_scope)
 
 
 def _planes(ds: Dataset, pixels: NDArray[np.number] | None, sop_uid: str) -> tuple[Plane, ...]:
@@ -147,13 +156,13 @@ def _refuse_other_objects(ds: Dataset, *, from_network: bool) -> None:
     sop_class = pydicom.uid.UID(header.text(ds, "SOPClassUID"))
     modality = header.text(ds, "Modality").upper()
     if sop_class == SecondaryCaptureImageStorage:
-        raise AssemblyError("it is a secondary capture, not a CT image")
+        raise _OtherObjectError("it is a secondary capture, not a CT image")
     if sop_class not in (CTImageStorage, *_MULTI_FRAME) and (sop_class or from_network):
-        raise AssemblyError(f"it is no CT image but {sop_class.name or 'an object without SOP class'}")
+        raise _OtherObjectError(f"it is no CT image but {sop_class.name or 'an object without SOP class'}")
     if modality not in ("", "CT"):
-        raise AssemblyError(f"its Modality is {modality}, not CT")
+        raise _OtherObjectError(f"its Modality is {modality}, not CT")
     if "LOCALIZER" in header.words(ds, "ImageType"):
-        raise AssemblyError("it is a localizer, not a slice")
+        raise _OtherObjectError("it is a localizer, not a slice")
     samples, photometric = header.number(ds, "SamplesPerPixel"), header.text(ds, "PhotometricInterpretation")
     if samples not in (1, None) or photometric not in ("MONOCHROME2", ""):
         raise AssemblyError(f"its pixels are {photometric} with {samples:g} samples; expected MONOCHROME2 with one")

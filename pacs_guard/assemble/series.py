@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pacs_guard.assemble.planes import Plane
     from pacs_guard.domain.instance import StoredInstance
 
+_MOST_LOCALIZERS = 4
+
 
 def assemble_study(
     instances: Iterable[StoredInstance], root: Path, *, split_gaps: bool = False, from_network: bool = True
@@ -240,4 +242,11 @@ def _assembled(
         refusal=refusal,
         files={one.facts.sop_uid: one.file for one in reversed(read)},
         notes=notes,
+        out_of_scope=volume is None and _is_out_of_scope(read),
     )
+
+
+def _is_out_of_scope(read: list[ReadInstance]) -> bool:
+    # a header that says "localizer" must not exempt a whole stack of slices
+    localizers = sum(one.localizer for one in read)
+    return all(one.out_of_scope for one in read) and localizers <= _MOST_LOCALIZERS

@@ -219,3 +219,27 @@ def test_an_enhanced_object_whose_functional_groups_miss_a_frame_is_refused(tmp_
     ds = enhanced_image(image, [0.0, 2.5])
     ds.PerFrameFunctionalGroupsSequence = ds.PerFrameFunctionalGroupsSequence[:1]
     assert "2 frames but functional groups for 1" in refusal_of(save(tmp_path / "s", [ds]))
+
+
+def test_only_what_is_no_ct_slice_at_all_is_out_of_scope(tmp_path, image, save):
+    (scout,) = assembled(
+        save(tmp_path / "scout", [image(z=0, number=1, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])])
+    )
+    assert scout.out_of_scope
+    gap = [image(z=z, number=i + 1) for i, z in enumerate((0, 2.5, 10, 12.5))]
+    (broken,) = assembled(save(tmp_path / "gap", gap))
+    assert broken.refusal
+    assert not broken.out_of_scope
+
+
+def test_a_whole_stack_that_calls_itself_a_localizer_is_not_exempted(tmp_path, image, save):
+    kind = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    images = [image(z=2.5 * i, number=i + 1, ImageType=kind) for i in range(10)]
+    (series,) = assembled(save(tmp_path / "s", images))
+    assert series.refusal
+    assert not series.out_of_scope
+
+
+def test_a_unit_that_is_written_out_is_hounsfield(tmp_path, image, save):
+    (series,) = assembled(save(tmp_path / "s", [image(z=0, number=1, RescaleType="Houndsfield Unit")]))
+    assert series.volume is not None
