@@ -5,37 +5,22 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import socket
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
-from pynetdicom import AE, _config, evt
 
 from tests.integration.node import ROLES, running, write_config
 from tests.integration.peers import dataset_bytes, needs_dcmtk, storescp, wait_until
 from tests.integration.samples import make_instances
+from tests.integration.sending import ACKNOWLEDGED, associate, verbatim
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 ROUNDS = int(os.environ.get("PACS_GUARD_KILL_ROUNDS", "20"))
 INSTANCES = 200
-ACKNOWLEDGED = 0x0000
-
-
-def associate(port: int):
-    entity = AE(ae_title="CT1")
-    entity.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 20
-    return entity.associate("127.0.0.1", port, ae_title="PACSGUARD", evt_handlers=[(evt.EVT_CONN_OPEN, send_at_once)])
-
-
-def send_at_once(event) -> None:
-    # or every instance waits 40 ms for a delayed acknowledgement
-    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def send_all(port: int, files: list[Path], *, until: float) -> set[str]:
@@ -44,7 +29,7 @@ def send_all(port: int, files: list[Path], *, until: float) -> set[str]:
     acknowledged = set()
     while waiting:
         assert time.monotonic() < until, f"{len(waiting)} instances were never acknowledged"
-        association = associate(port)
+        association = associate(port, files[0])
         if not association.is_established:
             time.sleep(0.1)
             continue
@@ -57,12 +42,6 @@ def send_all(port: int, files: list[Path], *, until: float) -> set[str]:
         if association.is_established:
             association.release()
     return acknowledged
-
-
-@pytest.fixture(autouse=True)
-def _as_they_are(monkeypatch):
-    # the data set's bytes go out as they lie in the file, so that they can be compared
-    monkeypatch.setattr(_config, "STORE_SEND_CHUNKED_DATASET", True)
 
 
 def harass(node, rng: random.Random, stop: threading.Event, killed: list[str]) -> None:
@@ -104,7 +83,8 @@ def one_round(node, pacs, folder: Path, rng: random.Random) -> list[str]:
     harasser = threading.Thread(target=harass, args=(node, rng, stop, killed))
     harasser.start()
     try:
-        acknowledged = send_all(node.port, files, until=time.monotonic() + 120)
+        with verbatim():
+            acknowledged = send_all(node.port, files, until=time.monotonic() + 120)
         assert len(acknowledged) == INSTANCES
         # the killing goes on while the study is assessed and delivered
         arrived: dict[str, str] = {}
