@@ -85,17 +85,32 @@ def read_labels(folder: Path) -> dict[tuple[str, str], list[tuple[str, int, int,
         (experiment, uuid) to rows of (type, slice, x, y). Rows that call a whole scan clean (TB, all 0) are left out.
     """
     labels: dict[tuple[str, str], list[tuple[str, int, int, int]]] = {}
+    for experiment, uuid, kind, number, x, y in label_rows(folder):
+        if kind != "TB" or number:
+            labels.setdefault((experiment, uuid), []).append((kind, number, x, y))
+    return labels
+
+
+def label_rows(folder: Path) -> Iterator[tuple[str, str, str, int, int, int]]:
+    """Yield (experiment, uuid, type, slice, x, y) of every row of the label files that are there.
+
+    Raises
+    ------
+    ConfigurationError
+        If a row is none; it names the file and the line.
+    """
     for file, experiment in EXPERIMENTS.items():
         if not (folder / file).is_file():
             continue
-        with (folder / file).open(newline="", encoding="utf-8") as stream:
-            for row in csv.DictReader(stream):
-                number = int(row.get("slice") or row.get("z") or 0)
-                if row["type"] == "TB" and not number:
-                    continue
-                entry = (row["type"], number, int(row["x"]), int(row["y"]))
-                labels.setdefault((experiment, row["uuid"]), []).append(entry)
-    return labels
+        with (folder / file).open(newline="", encoding="utf-8-sig") as stream:
+            for line, row in enumerate(csv.DictReader(stream), start=2):
+                try:
+                    number = int(row.get("slice") or row.get("z") or 0)
+                    yield experiment, row["uuid"], row["type"], number, int(row["x"]), int(row["y"])
+                except (KeyError, TypeError, ValueError) as error:
+                    raise ConfigurationError(
+                        [f"{folder / file}, line {line}: expected type,uuid,slice,x,y, found {dict(row)}"]
+                    ) from error
 
 
 def tampered_slices(folder: Path) -> Iterator[Case]:
@@ -151,6 +166,11 @@ def read_all(data: Path) -> list[Case]:
     if not any(case.labels for case in cases) or all(case.labels for case in cases):
         raise ConfigurationError([f"{data}: expected tampered slices under ctgan and untampered series under clean"])
     return cases
+
+
+def read_slice(path: Path) -> Volume | None:
+    """Return the single slice of a file as the node's assembler makes it, or None if it makes none."""
+    return next((series.volume for series in _assembled(path) if series.volume is not None), None)
 
 
 def _assembled(path: Path) -> Iterator[AssembledSeries]:
