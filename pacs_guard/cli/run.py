@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from pacs_guard.cli.configuration import settings_from
-from pacs_guard.cli.wiring import CLOCK, default_policy, open_stores, owner, prepare_folder
+from pacs_guard.cli.wiring import CLOCK, default_policy, open_stores, owner, owner_prefix, prepare_folder
 from pacs_guard.errors import BundleError, DeliveryError, SupervisionError
 from pacs_guard.ops.logs import configure_logging
 from pacs_guard.ops.roles import ROLES, Heartbeat, heartbeat_ages, role_lock, stop_event
@@ -132,14 +132,23 @@ def _run_receive(stores: Stores, metrics: RoleMetrics, stop: threading.Event) ->
 
 def _run_detect(stores: Stores, metrics: RoleMetrics, stop: threading.Event) -> None:
     from pacs_guard.assemble.series import assemble_study
+    from pacs_guard.detect.accelerator import set_up_accelerator
     from pacs_guard.detect.worker import Worker
 
     settings = stores.settings
     root = settings.spool_dir
+    if settings.detect.threads:
+        # read once by the numeric libraries, which are not loaded yet
+        os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(settings.detect.threads)
+    detectors = _load_detectors(settings)
+    if any(getattr(detector, "uses_tensorflow", False) for detector in detectors):
+        _LOG.info("networks are ready", device=str(set_up_accelerator(settings.detect.threads)))
+    # no other worker runs on this machine, so whatever one of them had leased is free
+    stores.assessing.release_leases(owner_prefix("detect"))
     worker = Worker(
         assessing=stores.assessing,
         assemble=lambda instances: assemble_study(instances, root),
-        detectors=_load_detectors(settings),
+        detectors=detectors,
         policies=settings.policies(),
         default_policy=default_policy(),
         data_dir=settings.node.data_dir,

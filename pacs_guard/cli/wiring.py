@@ -109,4 +109,9 @@ def default_policy() -> Policy:
 
 def owner(role: str) -> str:
     """Return the name under which this process holds leases."""
-    return f"{socket.gethostname()}:{role}:{os.getpid()}"
+    return f"{owner_prefix(role)}{os.getpid()}"
+
+
+def owner_prefix(role: str) -> str:
+    """Return what the names of all lives of a role on this machine begin with."""
+    return f"{socket.gethostname()}:{role}:"

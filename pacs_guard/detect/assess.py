@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
+from pacs_guard.detect.detector import DetectorResult
 from pacs_guard.domain.verdict import SeriesResult, series_verdict
 from pacs_guard.errors import DetectorError
 
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from pacs_guard.detect.detector import Detector, DetectorResult
+    from pacs_guard.detect.detector import Detector
+    from pacs_guard.domain.verdict import Finding
     from pacs_guard.domain.volume import AssembledSeries
 
 _LOG = structlog.get_logger(__name__)
@@ -49,7 +51,12 @@ class NoMetrics:
 
 
 def assess_series(
-    series: AssembledSeries, detectors: Sequence[Detector], metrics: DetectMetrics, evidence: Path | None = None
+    series: AssembledSeries,
+    detectors: Sequence[Detector],
+    metrics: DetectMetrics,
+    evidence: Path | None = None,
+    *,
+    known: tuple[Finding, ...] = (),
 ) -> tuple[SeriesResult, str | None]:
     """Judge one series by every detector.
 
@@ -60,6 +67,8 @@ def assess_series(
     metrics : DetectMetrics
     evidence : Path, optional
         Folder for the pictures.
+    known : tuple of Finding
+        What is known of the series already.
 
     Returns
     -------
@@ -68,7 +77,7 @@ def assess_series(
     failure : str or None
         Which detector failed and why, if one did.
     """
-    answers: list[DetectorResult] = []
+    answers: list[DetectorResult] = [DetectorResult(findings=known)]
     failure = None
     for detector in detectors:
         try:

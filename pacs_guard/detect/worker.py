@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from pacs_guard.detect.assess import assess_series
+from pacs_guard.detect.conflicts import uid_conflicts
 from pacs_guard.detect.report import series_report, write_evidence
 from pacs_guard.domain.policy import judge, suspect_kinds
 from pacs_guard.errors import LeaseLostError, PacsGuardError, QueueError
@@ -154,10 +155,12 @@ class Worker:
             return results, reports, f"the detector ended {study.attempts - 1} times without a verdict on this study"
         failure = None
         try:
+            pixels = self._pixels_elsewhere(study)
             for number, series in enumerate(self._assemble(study.instances), start=1):
                 folder = evidence / f"series-{number}"
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                result, failed = assess_series(series, self._detectors, self._metrics, folder)
+                conflicts = uid_conflicts(series, study.conflicting, pixels)
+                result, failed = assess_series(series, self._detectors, self._metrics, folder, known=conflicts)
                 failure = failure or failed
                 results.append(result)
                 reports.append(series_report(study.study_uid, result, series.files) | {"folder": folder.name})
@@ -167,6 +170,15 @@ class Worker:
             failure = f"the study could not be read: {error or type(error).__name__}"
         _remove_if_empty(evidence)
         return results, reports, failure
+
+    def _pixels_elsewhere(self, study: ClaimedStudy) -> dict[str, str | None]:
+        """Return the pixel hash of each readable instance elsewhere that has a UID of this study."""
+        readable = [instance for instance in study.conflicting if instance.path]
+        return {
+            facts.content_sha256: facts.pixel_sha256
+            for series in (self._assemble(readable) if readable else ())
+            for facts in series.instances
+        }
 
 
 def _evidence(

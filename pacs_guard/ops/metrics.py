@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pacs_guard.queue.reports import QueueGauges
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
-_SCORES = tuple(step / 10 for step in range(-20, 21))
+_SCORES = tuple(float(step) for step in range(-10, 11))
 
 
 class RoleMetrics:
@@ -81,7 +81,7 @@ class RoleMetrics:
         )
         self._scores = Histogram(
             "pacs_guard_detector_score",
-            "Series scores, relative to the operating point at 1.",
+            "Series scores, in the detector's own unit (log-odds for forensic).",
             ["detector"],
             buckets=_SCORES,
             registry=registry,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, RowMapping
 
     from pacs_guard.domain.completeness import CompletenessRule
+    from pacs_guard.domain.instance import StoredInstance
     from pacs_guard.domain.policy import Judgement, Policy
     from pacs_guard.domain.verdict import Finding, SeriesResult
     from pacs_guard.queue.database import Database
@@ -128,11 +129,17 @@ class Assessing:
 
     def expire_leases(self) -> list[int]:
         """Return every study whose worker has not been heard of to the waiting ones, and return their ids."""
-        now = self._clock()
+        return self._give_back(studies.c.lease_until < self._clock())
+
+    def release_leases(self, owner_prefix: str) -> list[int]:
+        """Return what an earlier life of a worker had leased to the waiting ones, and return their ids."""
+        return self._give_back(studies.c.lease_owner.startswith(owner_prefix, autoescape=True))
+
+    def _give_back(self, condition: sa.ColumnElement[bool]) -> list[int]:
         with self._database.write() as connection:
             query = (
                 sa.select(studies)
-                .where(studies.c.state == StudyState.ASSESSING, studies.c.lease_until < now)
+                .where(studies.c.state == StudyState.ASSESSING, condition)
                 .order_by(studies.c.id)
                 .with_for_update()  # a worker that renews just now keeps its study
             )
@@ -279,7 +286,29 @@ def _claimed(connection: Connection, row: RowMapping, attempts: int, lease: Leas
         sources=tuple(sorted({member["source"] for member in members})),
         instances=tuple(stored_instance(member, row["study_uid"]) for member in members),
         lease=lease,
+        conflicting=_conflicting(connection, row["id"]),
     )
+
+
+def _conflicting(connection: Connection, study_id: int) -> tuple[StoredInstance, ...]:
+    mine, other = instances.alias("mine"), instances.alias("other")
+    query = (
+        sa.select(other, studies.c.study_uid)
+        .join(mine, sa.and_(mine.c.sop_uid == other.c.sop_uid, mine.c.sha256 != other.c.sha256))
+        .join(studies, studies.c.id == other.c.study_id)
+        .where(
+            mine.c.study_id == study_id,
+            sa.or_(other.c.study_id != study_id, other.c.series_uid != mine.c.series_uid),
+        )
+        .order_by(other.c.id)
+        .distinct()
+    )
+    found = []
+    for row in connection.execute(query).mappings():
+        instance = stored_instance(row, row["study_uid"])
+        gone = row["purged_at"] is not None or row["missing"]
+        found.append(replace(instance, path="") if gone else instance)
+    return tuple(found)
 
 
 def _leased_to(study: ClaimedStudy) -> Any:

@@ -61,6 +61,9 @@ class ClaimedStudy:
         Names of the sources that its instances came from.
     instances : tuple of StoredInstance
     lease : Lease
+    conflicting : tuple of StoredInstance
+        Instances of other series or studies that have the SOP Instance UID of one of these and other content; those
+        whose bytes are gone have an empty path.
     """
 
     id: int
@@ -70,6 +73,7 @@ class ClaimedStudy:
     sources: tuple[str, ...]
     instances: tuple[StoredInstance, ...]
     lease: Lease
+    conflicting: tuple[StoredInstance, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

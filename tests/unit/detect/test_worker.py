@@ -12,7 +12,7 @@ from pacs_guard.domain.instance import StoredInstance
 from pacs_guard.domain.lifecycle import StudyState
 from pacs_guard.domain.policy import Fallback, Mode, Policy
 from pacs_guard.domain.verdict import Finding, FindingKind
-from pacs_guard.domain.volume import AssembledSeries
+from pacs_guard.domain.volume import AssembledSeries, InstanceFacts
 from pacs_guard.errors import DetectorError
 from pacs_guard.queue.assessing import Assessing
 from pacs_guard.queue.database import Database
@@ -199,3 +199,33 @@ def test_a_localizer_beside_a_clean_series_does_not_make_a_doubt_of_the_study(no
     assert node.study.reason.endswith("not judged: a localizer")
     verdicts = [series["verdict"] for series in node.review.details(1).assessment["series"]]
     assert verdicts == ["UNDETERMINED", "CLEAN"]
+
+
+def test_the_same_uid_with_other_pixels_in_another_study_holds_the_study(node):
+    def receive(study_uid, sha256):
+        key = InstanceKey(study_uid, f"{study_uid}.1", "1.2.3", sha256)
+        node.intake.record(
+            StoredInstance(
+                0, key, "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1", f"{study_uid}.dcm", 0, 1, "ct-1"
+            ),
+            calling_ae="CT1",
+            association_id="a",
+        )
+
+    def assemble(instances):
+        for instance in instances:
+            key = instance.key
+            facts = InstanceFacts(
+                key.sop_uid, key.series_uid, key.study_uid, "", key.sha256, pixel_sha256=f"pixels of {key.sha256}"
+            )
+            yield AssembledSeries(key.study_uid, key.series_uid, (facts,))
+
+    receive("1.9", "b" * 64)
+    node.clock.move(1000.0)
+    node.assessing.complete_quiet(CompletenessRule(1.0, 100.0))
+    worker = node.worker(Fake(DetectorResult()), assemble=assemble)
+    assert worker.work_once()
+    assert worker.work_once()
+    details = node.review.details(2)
+    assert (details.summary.state, details.summary.kinds) == (StudyState.HELD, ("integrity",))
+    assert "came in another study with other pixels" in details.findings[0]["sentence"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -261,3 +262,19 @@ def test_strictest_policy_of_sources_and_of_one_that_is_gone():
     assert strictest(policies, POLICY, ["a", "b"]) == Policy(Mode.SHADOW, Fallback.HOLD, Fallback.FORWARD, 20)
     assert strictest(policies, POLICY, ["a", "gone"]).mode is Mode.ENFORCE
     assert strictest(policies, POLICY, []) == POLICY
+
+
+def test_what_an_earlier_life_of_a_worker_had_leased_is_free_at_once(node, instance):
+    node.complete(instance(1))
+    assert node.assessing.claim("host:detect:1", 1e6)
+    assert node.assessing.release_leases("other:detect:") == []
+    assert node.assessing.release_leases("host:detect:") == [1]
+    assert node.assessing.claim("host:detect:2", 60).attempts == 2
+
+
+def test_a_claim_brings_along_what_has_its_uids_elsewhere(node, instance):
+    mine, other = instance(1), instance(1, study="1.9")
+    other = replace(other, key=replace(other.key, sop_uid=mine.key.sop_uid))
+    node.complete(mine, other)
+    claimed = node.assessing.claim("worker", 60)
+    assert [one.key.study_uid for one in claimed.conflicting] == ["1.9"]

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from pacs_guard.detect.accelerator import Accelerator, set_up_accelerator
+from pacs_guard.errors import DetectorError
+
+
+class _Configuration:
+    """What TensorFlow's configuration would be told."""
+
+    def __init__(self, gpus):
+        self.gpus, self.grown, self.threads = gpus, [], []
+        self.experimental = self.threading = self
+
+    def list_physical_devices(self, kind):
+        return self.gpus if kind == "GPU" else []
+
+    def set_memory_growth(self, gpu, *, enable):
+        self.grown.append((gpu.name, enable))
+
+    def set_intra_op_parallelism_threads(self, count):
+        self.threads.append(("intra", count))
+
+    def set_inter_op_parallelism_threads(self, count):
+        self.threads.append(("inter", count))
+
+
+@pytest.fixture
+def tensorflow(monkeypatch):
+    def install(*names):
+        gpus = [type("Device", (), {"name": name})() for name in names]
+        fake = type("TensorFlow", (), {"config": _Configuration(gpus), "__version__": "2.21.0"})()
+        monkeypatch.setitem(sys.modules, "tensorflow", fake)
+        return fake.config
+
+    return install
+
+
+def test_a_gpu_s_memory_is_taken_as_it_is_needed(tensorflow):
+    configuration = tensorflow("GPU:0", "GPU:1")
+    assert str(set_up_accelerator()) == "TensorFlow 2.21.0 on GPU:0, GPU:1"
+    assert configuration.grown == [("GPU:0", True), ("GPU:1", True)]
+
+
+def test_the_cpu_works_where_there_is_no_gpu_with_as_many_threads_as_asked_for(tensorflow):
+    configuration = tensorflow()
+    assert set_up_accelerator(4) == Accelerator((), "2.21.0")
+    assert configuration.threads == [("intra", 4), ("inter", 2)]
+
+
+def test_without_tensorflow_there_is_a_sentence(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(DetectorError, match="TensorFlow cannot be loaded"):
+        set_up_accelerator()
