@@ -90,7 +90,7 @@ def prepare_folder(folder: Path) -> None:
     Raises
     ------
     SupervisionError
-        If it cannot be created or written.
+        If it cannot be created or written, or belongs to another user than root who runs this.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -98,6 +98,10 @@ def prepare_folder(folder: Path) -> None:
         raise SupervisionError(
             f"node.data_dir {folder} cannot be created: {error.strerror}; choose another, or create it for this user"
         ) from error
+    owner_id = folder.stat().st_uid
+    if os.geteuid() == 0 and owner_id != 0:
+        # files that root leaves in there would lock the node out
+        raise SupervisionError(f"node.data_dir {folder} belongs to user {owner_id}; run this as that user, not as root")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise SupervisionError(f"node.data_dir {folder} is not writable by this user; change its owner")
 
