@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pacs_guard.errors import PacsGuardError
 
@@ -29,8 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="pacs-guard-train", description="Train, measure and look at detectors.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    index = commands.add_parser("index", help="say what a data folder holds")
-    index.add_argument("--data", type=Path, required=True, help="folder with ctgan/ and clean/")
+    index = commands.add_parser("index", help="make one table of a data folder and say what is missing")
+    index.add_argument("--data", type=Path, required=True, help="folder with ctgan/, clean/ or both")
+    index.add_argument("--table", type=Path, help="CSV file to write")
     index.set_defaults(run=_index)
     fit = commands.add_parser("fit", help="train a model and write its bundle")
     fit.add_argument("model", choices=["forensic"])
@@ -44,24 +44,53 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--report", type=Path, required=True, help="JSON file to write")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.set_defaults(run=_evaluate)
-    summary = commands.add_parser("summary", help="print the model card of a bundle, after verifying it")
-    summary.add_argument("bundle", help="name, or folder")
+    summary = commands.add_parser("summary", help="count a data folder, or print a bundle's model card")
+    what = summary.add_mutually_exclusive_group(required=True)
+    what.add_argument("--data", type=Path, help="folder with ctgan/, clean/ or both")
+    what.add_argument("bundle", nargs="?", help="name, or folder; it is verified first")
     summary.set_defaults(run=_summary)
+    _add_experiment(commands)
+    report = commands.add_parser("report", help="write the report of what a run of experiments has finished")
+    report.add_argument("--out", type=Path, required=True, help="folder of the run")
+    report.set_defaults(run=_report)
     return parser
 
 
-def _index(options: argparse.Namespace) -> None:
-    from training.sources import read_all, read_labels  # noqa: PLC0415  # commands import what they need
+def _add_experiment(commands: Any) -> None:
+    from training.settings import CONFIGURATION  # noqa: PLC0415  # commands import what they need
 
-    cases = read_all(options.data)
-    labels = read_labels(options.data / "ctgan")
-    wanted = sum(row[0] in {"FB", "FM"} for rows in labels.values() for row in rows)
-    kinds = Counter(str(case.target.kind) for case in cases if case.target)
-    print(f"tampered slices: {dict(sorted(kinds.items()))}, of {wanted} tampered places in the label files")
-    for case in cases:
-        if not case.labels:
-            rows = " x ".join(str(length) for length in case.volume.hu.shape)
-            print(f"clean: {case.source} / {case.name}: {rows}, patient {case.group.removeprefix('clean:')}")
+    experiment = commands.add_parser("experiment", help="run one of the paper's experiments, or all, and report")
+    experiment.add_argument("name", help="a file of the configuration folder, such as table2, or all")
+    experiment.add_argument("--data", type=Path, required=True, help="folder with ctgan/, clean/ or both")
+    experiment.add_argument("--out", type=Path, default=Path("experiments"), help="folder of the report; resumes there")
+    experiment.add_argument("--cache", type=Path, help="folder of pictures and features; OUT/cache if not given")
+    experiment.add_argument("--config", type=Path, default=CONFIGURATION, help="folder of the experiments' files")
+    experiment.add_argument("--size", default="small", help="a section of sizes.toml: small or full")
+    experiment.add_argument("--protocol", choices=["both", "grouped", "paper"], default="both")
+    experiment.add_argument("--classifiers", help="some of them, with commas between")
+    experiment.add_argument("--weights", default="imagenet", help="imagenet, none, a weights file, or a folder of them")
+    experiment.add_argument("--seed", type=int, default=0)
+    experiment.add_argument("--jobs", type=int, default=1, help="folds and grid points tried at once")
+    experiment.add_argument("--backend", help="of joblib: dask or ray, for a cluster that is there")
+    experiment.set_defaults(run=_experiment)
+
+
+def _index(options: argparse.Namespace) -> None:
+    from training.console import index_command  # noqa: PLC0415  # commands import what they need
+
+    index_command(options.data, options.table)
+
+
+def _experiment(options: argparse.Namespace) -> None:
+    from training.console import experiment_command  # noqa: PLC0415  # commands import what they need
+
+    experiment_command(options)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from training.console import report_command  # noqa: PLC0415  # commands import what they need
+
+    print(report_command(options.out))
 
 
 def _fit(options: argparse.Namespace) -> None:
@@ -82,6 +111,11 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _summary(options: argparse.Namespace) -> None:
+    if options.data is not None:
+        from training.console import summary_command  # noqa: PLC0415  # commands import what they need
+
+        summary_command(options.data)
+        return
     from pacs_guard.detect.bundle import find_bundle, load_bundle  # noqa: PLC0415  # commands import what they need
 
     path = Path(options.bundle)

@@ -1,0 +1,60 @@
+"""Where a network looked: gradient-weighted class activation maps (Selvaraju et al. 2017, equations 1 and 2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pacs_guard.errors import DetectorError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def grad_cam(model: Any, layer: str, pictures: NDArray[np.float32], answer: int) -> NDArray[np.float32]:
+    """Return the class activation maps of some pictures.
+
+    The channels of a layer are weighted by the mean gradient of the class's score with respect to them, summed, and
+    rectified; each map is divided by its own maximum.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Functional; its output is a score for each class, shape (n, classes): log-odds rather than probabilities, whose
+        gradient vanishes where the network is sure.
+    layer : str
+        Name of a convolution layer, usually the last.
+    pictures : ndarray of float32, shape (n, rows, columns, channels)
+        As the model wants them.
+    answer : int
+        Number of the class.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, rows, columns) of the layer
+        Between 0 and 1; all 0 where nothing spoke for the class.
+
+    Raises
+    ------
+    DetectorError
+        If the model has no such layer or class.
+    """
+    import keras  # noqa: PLC0415  # takes seconds
+    import tensorflow as tf  # noqa: PLC0415  # takes seconds
+
+    try:
+        inner = keras.Model(model.inputs[0], [model.get_layer(layer).output, model.outputs[0]])
+    except ValueError as error:
+        raise DetectorError(f"the network has no layer {layer!r}: {error}") from error
+    with tf.GradientTape() as tape:
+        activation, output = inner(tf.convert_to_tensor(pictures), training=False)
+        if not 0 <= answer < output.shape[-1]:
+            raise DetectorError(f"class {answer} was asked for; the network has {output.shape[-1]}")
+        score = tf.reduce_sum(output[:, answer])
+    gradient = tape.gradient(score, activation)
+    weight = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
+    maps = np.maximum(tf.reduce_sum(weight * activation, axis=-1).numpy(), 0.0)
+    top = maps.max(axis=(1, 2), keepdims=True)
+    normalised: NDArray[np.float32] = np.divide(maps, top, out=np.zeros_like(maps), where=top > 0)
+    return normalised

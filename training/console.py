@@ -1,0 +1,148 @@
+"""The commands about data sets and experiments, with their progress."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from pacs_guard.errors import ConfigurationError
+from training.settings import ProtocolName, read_experiments, read_size
+
+if TYPE_CHECKING:
+    import argparse
+    from pathlib import Path
+
+    from training.experiments import Plan
+    from training.index import Index
+
+RUN = "run.json"
+
+
+def index_command(data: Path, table: Path | None) -> None:
+    """Read a data folder, say line by line what is missing or wrong, and what there is; write the table if asked."""
+    from training.index import read_index, summary_lines, write_table  # noqa: PLC0415  # commands import what they need
+
+    index = read_index(data)
+    for line in index.problems:
+        print(line, file=sys.stderr)
+    if table is not None:
+        write_table(index, table)
+        print(f"wrote {len(index.rows)} rows to {table}")
+    print("\n".join(summary_lines(index)))
+
+
+def summary_command(data: Path) -> None:
+    """Say what a data folder holds."""
+    from training.index import read_index, summary_lines  # noqa: PLC0415  # commands import what they need
+
+    print("\n".join(summary_lines(read_index(data))))
+
+
+def experiment_command(options: argparse.Namespace) -> None:
+    """Run one experiment or all, show how far it is, and write the report even if it ends early."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+    from training.experiments import run  # noqa: PLC0415  # commands import what they need
+    from training.index import read_index  # noqa: PLC0415
+
+    plan = plan_of(options)
+    index = read_index(options.data)
+    if plan.weights.warning:
+        print(plan.weights.warning, file=sys.stderr)
+    options.out.mkdir(parents=True, exist_ok=True)
+    facts = _facts(plan, index)
+    (options.out / RUN).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    columns = (BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    done = []
+    try:
+        with Progress(*columns, refresh_per_second=2) as progress:
+            task = progress.add_task("reading", total=len(plan.cells()))
+
+            def say(text: str) -> None:
+                progress.update(task, description=text)
+
+            for result in run(plan, index, options.out, options.cache or options.out / "cache", say=say):
+                done.append(result)
+                progress.advance(task)
+                progress.console.print(_line(result), highlight=False)
+    finally:
+        if done:
+            print(f"report: {report_command(options.out)}")
+
+
+def report_command(folder: Path) -> Path:
+    """Write the report of what a run has finished so far.
+
+    Raises
+    ------
+    ConfigurationError
+        If there is no run in `folder`.
+    """
+    from training.experiment_report import read_results, write_report  # noqa: PLC0415  # commands import what they need
+
+    try:
+        facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError([f"{folder} holds no run: {RUN} cannot be read ({error.strerror})"]) from error
+    return write_report(folder, facts, read_results(folder))
+
+
+def plan_of(options: argparse.Namespace) -> Plan:
+    """Return what the command line asks for.
+
+    Raises
+    ------
+    ConfigurationError
+        If an experiment or classifier is not known.
+    """
+    from training.classifiers import TITLES, Weights  # noqa: PLC0415  # commands import what they need
+    from training.experiments import Plan, classifier_order  # noqa: PLC0415
+
+    known = read_experiments(options.config)
+    names = list(known) if options.name == "all" else [options.name]
+    problems = [f"there is no experiment {one!r}; there are {', '.join(known)}" for one in names if one not in known]
+    wanted = options.classifiers.split(",") if options.classifiers else list(TITLES)
+    problems += [
+        f"there is no classifier {one!r}; there are {', '.join(TITLES)}" for one in wanted if one not in TITLES
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+    return Plan(
+        experiments=tuple(known[one] for one in names),
+        protocols=tuple(ProtocolName) if options.protocol == "both" else (ProtocolName(options.protocol),),
+        classifiers=classifier_order(wanted),
+        size=read_size(options.size, options.config),
+        weights=Weights(options.weights, options.seed),
+        seed=options.seed,
+        jobs=options.jobs,
+        backend=options.backend,
+    )
+
+
+def _facts(plan: Plan, index: Index) -> dict[str, Any]:
+    import sklearn  # noqa: PLC0415  # slow to import
+
+    return {
+        "titles": {one.name: f"{one.title} ({one.figures})" for one in plan.experiments},
+        "experiments": [asdict(one) for one in plan.experiments],
+        "size": plan.size.as_dict(),
+        "seed": plan.seed,
+        "weights": plan.weights.choice,
+        "base": plan.weights.warning or "ImageNet or given weights",
+        "data_sha256": index.digest(),
+        "rows": len(index.rows),
+        "versions": {"python": platform.python_version(), "scikit-learn": sklearn.__version__},
+        "problems": list(index.problems),
+    }
+
+
+def _line(result: dict[str, Any]) -> str:
+    area = "none" if result["auc"] is None else f"{result['auc']:.3f}"
+    warning = " RANDOM BASE" if result["warning"] else ""
+    return (
+        f"{result['experiment']} {result['protocol']} ({result['mark']}) {result['classifier']}: test accuracy "
+        f"{result['accuracy']:.3f}, AUC {area}, n {result['n']['test']['pictures']}{warning}"
+    )
