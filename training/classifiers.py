@@ -240,7 +240,7 @@ def estimator(name: str, seed: int, parameters: Mapping[str, Any] | None = None)
     elif name == "tree":
         model = DecisionTreeClassifier(random_state=seed)
     elif name in NETWORKS:
-        model = MLPClassifier((10,), activation="relu", solver="adam", max_iter=100, random_state=seed)
+        model = MLPClassifier((10,), activation="relu", solver="adam", batch_size=32, max_iter=200, random_state=seed)
     else:
         raise ConfigurationError([f"there is no classifier {name!r}; there are {', '.join(TITLES)}"])
     steps = [("scale", StandardScaler())] if name == "svm" or name in NETWORKS else []

@@ -13,10 +13,12 @@ from training.settings import ProtocolName, read_experiments, read_size
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable
     from pathlib import Path
 
     from training.experiments import Plan
     from training.index import Index
+    from training.settings import Experiment
 
 RUN = "run.json"
 
@@ -53,7 +55,7 @@ def experiment_command(options: argparse.Namespace) -> None:
     if plan.weights.warning:
         print(plan.weights.warning, file=sys.stderr)
     options.out.mkdir(parents=True, exist_ok=True)
-    facts = _facts(plan, index)
+    facts = _facts(plan, index, read_experiments(options.config).values())
     (options.out / RUN).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     columns = (BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
     done = []
@@ -87,7 +89,7 @@ def report_command(folder: Path) -> Path:
         facts = json.loads((folder / RUN).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError([f"{folder} holds no run: {RUN} cannot be read ({error.strerror})"]) from error
-    return write_report(folder, facts, read_results(folder))
+    return write_report(folder, facts, read_results(folder, facts["made_with"]))
 
 
 def plan_of(options: argparse.Namespace) -> Plan:
@@ -122,17 +124,15 @@ def plan_of(options: argparse.Namespace) -> Plan:
     )
 
 
-def _facts(plan: Plan, index: Index) -> dict[str, Any]:
+def _facts(plan: Plan, index: Index, known: Iterable[Experiment]) -> dict[str, Any]:
     import sklearn  # noqa: PLC0415  # slow to import
 
     return {
-        "titles": {one.name: f"{one.title} ({one.figures})" for one in plan.experiments},
-        "experiments": [asdict(one) for one in plan.experiments],
-        "size": plan.size.as_dict(),
-        "seed": plan.seed,
-        "weights": plan.weights.choice,
+        "titles": {one.name: f"{one.title} ({one.figures})" for one in known},
+        "made_with": plan.made_with(index.digest()),
         "base": plan.weights.warning or "ImageNet or given weights",
-        "data_sha256": index.digest(),
+        "experiments": [asdict(one) for one in known],
+        "size": plan.size.as_dict(),
         "rows": len(index.rows),
         "versions": {"python": platform.python_version(), "scikit-learn": sklearn.__version__},
         "problems": list(index.problems),

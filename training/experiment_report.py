@@ -48,10 +48,14 @@ def write_report(folder: Path, run: dict[str, Any], results: Sequence[dict[str, 
     return page
 
 
-def read_results(folder: Path) -> list[dict[str, Any]]:
-    """Return the results that a run has finished in `folder`, in the order of experiment, protocol and classifier."""
+def read_results(folder: Path, made_with: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what is finished in `folder`, in the order of experiment, protocol and classifier.
+
+    Results of other data, another size, seed or weights are left out: they do not belong into one table.
+    """
     order = list(TITLES)
-    found = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "cells").glob("*.json")]
+    every = [json.loads(path.read_text(encoding="utf-8")) for path in (folder / "cells").glob("*.json")]
+    found = [one for one in every if one["made_with"] == made_with]
     return sorted(found, key=lambda one: (one["experiment"], one["protocol"], order.index(one["classifier"])))
 
 

@@ -60,6 +60,10 @@ class Plan:
     jobs: int = 1
     backend: str | None = None
 
+    def made_with(self, digest: str) -> dict[str, Any]:
+        """Return what must be the same for results to stand in one report: data, size, seed and weights."""
+        return {"data_sha256": digest, "size": self.size.name, "seed": self.seed, "weights": self.weights.choice}
+
     def cells(self) -> list[tuple[Experiment, ProtocolName, str]]:
         """Return what there is to do, in order; the quick classifiers of all experiments come first."""
         networks = [False, True]
@@ -125,7 +129,7 @@ def run(
         if name in NETWORKS:
             looked = out / f"gradcam-{experiment.name}-{protocol}-{name}.png"
             _draw_tampered(plan, name, fitted, held[experiment.name, protocol], looked)
-        result["key"] = key
+        result |= {"key": key, "made_with": plan.made_with(digest)}
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(_plain(result), indent=1) + "\n", encoding="utf-8")
         partial.replace(path)

@@ -65,9 +65,9 @@ def test_the_head_is_dense_10_with_relu():
 @pytest.mark.parametrize("classes", [2, 3])
 def test_base_and_head_as_one_network_answer_as_the_pipeline_does(keras, tiny_base, classes):
     base = classifiers.build_base("densenet121", (8, 9), RANDOM)
-    pictures = np.random.default_rng(0).random((30, 8, 9, 3)).astype(np.float32)
+    pictures = np.random.default_rng(0).random((42, 8, 9, 3)).astype(np.float32)
     features = np.asarray(base(pictures))
-    fitted = estimator("densenet121", 0).fit(features, np.arange(30) % classes)
+    fitted = estimator("densenet121", 0).fit(features, np.arange(42) % classes)
     whole = with_head(base, fitted)
     softmax = np.asarray(keras.ops.softmax(whole(pictures)))
     np.testing.assert_allclose(softmax, fitted.predict_proba(features), atol=1e-5)
