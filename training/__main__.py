@@ -50,6 +50,12 @@ def _parser() -> argparse.ArgumentParser:
     what.add_argument("bundle", nargs="?", help="name, or folder; it is verified first")
     summary.set_defaults(run=_summary)
     _add_experiment(commands)
+    exported = commands.add_parser("export", help="fit one classifier and write a bundle that the node runs")
+    exported.add_argument("name", help="a delocalised experiment, such as table6")
+    exported.add_argument("classifiers", metavar="classifier", help="one of the eight")
+    exported.add_argument("--bundle", type=Path, required=True, help="folder of the bundle to write")
+    _add_run_options(exported)
+    exported.set_defaults(run=_export, protocol="grouped")
     report = commands.add_parser("report", help="write the report of what a run of experiments has finished")
     report.add_argument("--out", type=Path, required=True, help="folder of the run")
     report.set_defaults(run=_report)
@@ -57,22 +63,26 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_experiment(commands: Any) -> None:
-    from training.settings import CONFIGURATION  # noqa: PLC0415  # commands import what they need
-
     experiment = commands.add_parser("experiment", help="run one of the paper's experiments, or all, and report")
     experiment.add_argument("name", help="a file of the configuration folder, such as table2, or all")
-    experiment.add_argument("--data", type=Path, required=True, help="folder with ctgan/, clean/ or both")
-    experiment.add_argument("--out", type=Path, default=Path("experiments"), help="folder of the report; resumes there")
-    experiment.add_argument("--cache", type=Path, help="folder of pictures and features; OUT/cache if not given")
-    experiment.add_argument("--config", type=Path, default=CONFIGURATION, help="folder of the experiments' files")
-    experiment.add_argument("--size", default="small", help="a section of sizes.toml: small or full")
     experiment.add_argument("--protocol", choices=["both", "grouped", "paper"], default="both")
     experiment.add_argument("--classifiers", help="some of them, with commas between")
-    experiment.add_argument("--weights", default="imagenet", help="imagenet, none, a weights file, or a folder of them")
-    experiment.add_argument("--seed", type=int, default=0)
-    experiment.add_argument("--jobs", type=int, default=1, help="folds and grid points tried at once")
-    experiment.add_argument("--backend", help="of joblib: dask or ray, for a cluster that is there")
+    _add_run_options(experiment)
     experiment.set_defaults(run=_experiment)
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
+    from training.settings import CONFIGURATION  # noqa: PLC0415  # commands import what they need
+
+    parser.add_argument("--data", type=Path, required=True, help="folder with ctgan/, clean/ or both")
+    parser.add_argument("--out", type=Path, default=Path("experiments"), help="folder of the report; resumes there")
+    parser.add_argument("--cache", type=Path, help="folder of pictures and features; OUT/cache if not given")
+    parser.add_argument("--config", type=Path, default=CONFIGURATION, help="folder of the experiments' files")
+    parser.add_argument("--size", default="small", help="a section of sizes.toml: small or full")
+    parser.add_argument("--weights", default="imagenet", help="imagenet, none, a weights file, or a folder of them")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="folds and grid points tried at once")
+    parser.add_argument("--backend", help="of joblib: dask or ray, for a cluster that is there")
 
 
 def _index(options: argparse.Namespace) -> None:
@@ -85,6 +95,12 @@ def _experiment(options: argparse.Namespace) -> None:
     from training.console import experiment_command  # noqa: PLC0415  # commands import what they need
 
     experiment_command(options)
+
+
+def _export(options: argparse.Namespace) -> None:
+    from training.console import export_command  # noqa: PLC0415  # commands import what they need
+
+    export_command(options)
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pacs_guard.detect.preprocess import network_input
 from pacs_guard.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ NETWORKS = {
     "vgg19": "VGG19",
 }
 TITLES = CONVENTIONAL | NETWORKS
-_MODULES = {"densenet": "densenet", "resnet": "resnet", "vgg": "vgg19"}
 _BATCH = 16
 
 
@@ -152,22 +153,6 @@ def last_convolution(model: Any) -> str:
     raise ConfigurationError([f"{model.name} has no convolution layer"])
 
 
-def network_input(name: str, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return pictures of shape (n, rows, columns) between 0 and 1 as a network's own `preprocess_input` wants them.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, rows, columns, 3)
-    """
-    import keras  # noqa: PLC0415  # takes seconds
-
-    family = name.rstrip("0123456789")
-    module = getattr(keras.applications, _MODULES[family])
-    coloured = np.repeat(np.asarray(pictures, np.float32)[..., None] * 255.0, 3, axis=3)
-    prepared: NDArray[np.float32] = module.preprocess_input(coloured)
-    return prepared
-
-
 def base_features(
     name: str,
     pictures: NDArray[np.float16],
@@ -257,3 +242,16 @@ def scores(fitted: Any, features: NDArray[np.float32]) -> NDArray[np.float64]:
         return np.asarray(fitted.predict_proba(features), float)
     decision = np.asarray(fitted.decision_function(features), float)
     return np.stack([-decision, decision], axis=1) if decision.ndim == 1 else decision
+
+
+class unconverged(warnings.catch_warnings):  # noqa: N801  # reads as the context that it is
+    """Say nothing of networks whose epochs are limited on purpose, nor of data smaller than a batch."""
+
+    def __enter__(self) -> Any:
+        from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415  # slow to import
+
+        entered = super().__enter__()
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        # fewer rows than a batch make one batch
+        warnings.filterwarnings("ignore", message="Got `batch_size`")
+        return entered

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pacs_guard.errors import ConfigurationError
+from training.classifiers import CONVENTIONAL
 from training.settings import ProtocolName, read_experiments, read_size
 
 if TYPE_CHECKING:
@@ -73,6 +74,22 @@ def experiment_command(options: argparse.Namespace) -> None:
     finally:
         if done:
             print(f"report: {report_command(options.out)}")
+
+
+def export_command(options: argparse.Namespace) -> None:
+    """Write the bundle of one classifier, and its figure."""
+    from training.export import export  # noqa: PLC0415  # commands import what they need
+    from training.index import read_index  # noqa: PLC0415
+
+    plan = plan_of(options)
+    if len(plan.experiments) != 1 or len(plan.classifiers) != 1:
+        raise ConfigurationError(["export needs one experiment and one classifier"])
+    if plan.weights.warning and plan.classifiers[0] not in CONVENTIONAL:
+        print(plan.weights.warning, file=sys.stderr)
+    bundle = export(plan, read_index(options.data), options.bundle, options.cache or options.out / "cache")
+    figure = bundle.manifest["figures"][0]
+    print(f"{figure['name']}: {figure['value']} ({figure['low']} to {figure['high']}), {figure['n']}")
+    print(f"wrote {bundle.name} to {bundle.path}")
 
 
 def report_command(folder: Path) -> Path:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _COLUMNS = ["experiment", "protocol", "mark", "classifier", "base", "train_accuracy", "train_loss"]
 _COLUMNS += ["validation_accuracy", "test_accuracy", "test_accuracy_low", "test_accuracy_high", "test_loss"]
 _COLUMNS += ["auc", "auc_low", "auc_high", "permuted_auc_mean", "n_train", "n_test", "test_patients"]
+_COLUMNS += ["pooled_accuracy", "pooled_auc", "pooled_auc_low", "pooled_auc_high", "n_pooled"]
 _COLUMNS += ["published_accuracy", "parameters", "precision_recall"]
 _NO_FIGURE = "n/a"
 
@@ -70,6 +71,11 @@ def flat(result: dict[str, Any]) -> dict[str, Any]:
         "n_train": result["n"]["train"]["pictures"],
         "n_test": result["n"]["test"]["pictures"],
         "test_patients": result["n"]["test"]["patients"],
+        "pooled_accuracy": result["pooled"]["accuracy"],
+        "pooled_auc": result["pooled"]["auc"],
+        "pooled_auc_low": result["pooled"]["auc_interval"][0],
+        "pooled_auc_high": result["pooled"]["auc_interval"][1],
+        "n_pooled": result["pooled"]["n"],
         "parameters": json.dumps(result["parameters"]),
         "precision_recall": json.dumps(result["classes"]),
     }
@@ -117,6 +123,7 @@ def _table(results: Sequence[dict[str, Any]]) -> str:
     classes = list(results[0]["classes"])
     head = ["classifier", "train accuracy", "train loss", "validation accuracy", "test accuracy", "95 % interval"]
     head += ["test loss", "AUC", "95 % interval", "AUC of shuffled labels", "n train", "n test (patients)"]
+    head += ["AUC, all parts", "95 % interval", "n"]
     head += [f"{name} {figure}" for name in classes for figure in ("precision", "recall")] + ["paper's accuracy"]
     lines = ["<table>", "<tr>" + "".join(f"<th>{escape(one)}</th>" for one in head) + "</tr>"]
     for one in results:
@@ -129,6 +136,7 @@ def _table(results: Sequence[dict[str, Any]]) -> str:
             _figure(row["auc"]), _interval(one["auc_interval"]),
             f"{_figure(row['permuted_auc_mean'])} ({_interval([min(permuted), max(permuted)])})" if permuted else "",
             str(row["n_train"]), f"{row['n_test']} ({row['test_patients']})",
+            _figure(row["pooled_auc"]), _interval(one["pooled"]["auc_interval"]), str(row["n_pooled"]),
             *(_figure(one["classes"][name][figure]) for name in classes for figure in ("precision", "recall")),
             _figure(one["published_accuracy"]),
         ]  # fmt: skip
@@ -172,7 +180,8 @@ _HOW_TO_READ = (
     "slices of a patient, are on both sides of the split, so its figures are optimistic. 'grouped' keeps whole "
     "patients on one side, and tests no copies. Intervals come from drawing whole test patients again and again. The "
     "AUC of shuffled labels (mean, lowest to highest) must lie around 0.5; where it does not, the split leaks or n is "
-    "small."
+    "small. 'All parts' pools the test part with the five parts of the cross-validation, each scored by a classifier "
+    "fitted on the rest: more pictures, but the parameters were chosen on most of them."
 )
 
 _STYLE = """

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import time
-import warnings
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ import numpy as np
 from pacs_guard.detect.preprocess import ORIGINAL, block_mean
 from training import measures
 from training.augmentation import some_transforms
-from training.classifiers import NETWORKS, TITLES, Weights, base_features, estimator, scores
+from training.classifiers import NETWORKS, TITLES, Weights, base_features, estimator, scores, unconverged
 from training.figures import draw_gradcam, draw_samples
 from training.samples import choose_samples, make_pictures
 from training.splits import Split, Table, split
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from training.samples import Sample
     from training.settings import Experiment, ProtocolName, Size
 
-CELL_FORMAT = 1
+CELL_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +186,33 @@ def best_parameters(
         refit=False,
         scoring="accuracy",
     )
-    with joblib.parallel_config(backend=plan.backend or "loky", n_jobs=plan.jobs), _unconverged():
+    with joblib.parallel_config(backend=plan.backend or "loky", n_jobs=plan.jobs), unconverged():
         search.fit(features, answers)
     return {key.removeprefix("model__"): value for key, value in search.best_params_.items()}, float(search.best_score_)
+
+
+def out_of_part(
+    plan: Plan,
+    name: str,
+    features: NDArray[np.float32],
+    made: Pictures,
+    parameters: dict[str, Any],
+    score: Callable[[Any, NDArray[np.float32]], NDArray[np.float64]] = scores,
+) -> NDArray[np.float64]:
+    """Return the scores of rows from classifiers that were not fitted on them, or, grouped, on their patients.
+
+    The five folds of the training part, and the test part, are scored each by a classifier fitted on the rest.
+
+    Returns
+    -------
+    ndarray of float64, shape (rows, classes)
+        Not a number for rows that are in no part.
+    """
+    answers = made.table.row_answers
+    found = np.full((len(features), len(np.unique(answers))), np.nan)
+    for fit, check in (*made.split.folds, (made.split.train, made.split.test)):
+        found[check] = score(_fit(plan, name, features, answers, fit, parameters), features[check])
+    return found
 
 
 def permuted_areas(
@@ -229,6 +252,16 @@ def _cell(
     figures = measures.measured(
         answers[test], unseen, patients, experiment.classes, rounds=plan.size.rounds, seed=plan.seed
     )
+    every = out_of_part(plan, name, features, made, parameters)
+    rows = np.flatnonzero(np.isfinite(every).all(axis=1))
+    pooled = measures.measured(
+        answers[rows],
+        every[rows],
+        [made.table.patients[i] for i in made.table.sample[rows]],
+        experiment.classes,
+        rounds=plan.size.rounds,
+        seed=plan.seed,
+    )
     lossy = name in NETWORKS
     result = {
         "experiment": experiment.name,
@@ -244,6 +277,7 @@ def _cell(
         "train_loss": measures.log_loss(answers[train], seen) if lossy else None,
         "test_loss": measures.log_loss(answers[test], unseen) if lossy else None,
         **figures,
+        "pooled": {"n": len(rows), **{key: value for key, value in pooled.items() if key != "roc"}},
         "permuted_auc": permuted_areas(plan, name, features, made, parameters),
         "published_accuracy": experiment.published.get(name),
         "seconds": {"features": round(ready - begun, 2), "rest": round(time.monotonic() - ready, 2)},
@@ -267,7 +301,7 @@ def _fit(
     train: NDArray[np.intp],
     parameters: dict[str, Any],
 ) -> Any:
-    with _unconverged():
+    with unconverged():
         return estimator(name, plan.seed, parameters).fit(features[train], answers[train])
 
 
@@ -306,17 +340,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
         return float(value) if math.isfinite(value) else None
     return value
-
-
-class _unconverged(warnings.catch_warnings):  # noqa: N801  # reads as the context that it is
-    """Say nothing of networks whose epochs are limited on purpose."""
-
-    def __enter__(self) -> Any:
-        from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415  # slow to import
-
-        entered = super().__enter__()
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return entered
 
 
 def classifier_order(names: Sequence[str]) -> tuple[str, ...]:

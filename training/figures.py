@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from pacs_guard.detect.gradcam import grad_cam
+from pacs_guard.detect.gradcam import grad_cam, overlay
+from pacs_guard.detect.preprocess import network_input
 from pacs_guard.errors import ConfigurationError
-from training.classifiers import TITLES, build_base, last_convolution, network_input, with_head
+from training.classifiers import TITLES, build_base, last_convolution, with_head
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,14 +84,3 @@ def draw_gradcam(
     model = with_head(build_base(name, (rows, columns), weights), fitted)
     heat = grad_cam(model, last_convolution(model), network_input(name, picture[None]), answer)[0]
     overlay(picture, heat).save(path)
-
-
-def overlay(picture: NDArray[np.float32], heat: NDArray[np.float32]) -> Image.Image:
-    """Return a picture between 0 and 1 with a map over it, red where the map is 1, beside the bare picture."""
-    rows, columns = picture.shape
-    grey = np.repeat(np.asarray(picture, np.float32)[..., None] * 255, 3, axis=2)
-    large = np.asarray(Image.fromarray(heat.astype(np.float32)).resize((columns, rows), Image.Resampling.BICUBIC))
-    large = np.clip(large, 0.0, 1.0)[..., None]
-    colours = np.concatenate([large, 1 - abs(2 * large - 1), 1 - large], axis=2) * 255
-    both = np.concatenate([grey, 0.6 * grey + 0.4 * colours], axis=1)
-    return Image.fromarray(np.clip(both, 0, 255).astype(np.uint8))

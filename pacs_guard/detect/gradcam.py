@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from pacs_guard.errors import DetectorError
 
@@ -58,3 +59,14 @@ def grad_cam(model: Any, layer: str, pictures: NDArray[np.float32], answer: int)
     top = maps.max(axis=(1, 2), keepdims=True)
     normalised: NDArray[np.float32] = np.divide(maps, top, out=np.zeros_like(maps), where=top > 0)
     return normalised
+
+
+def overlay(picture: NDArray[np.float32], heat: NDArray[np.float32]) -> Image.Image:
+    """Return a picture between 0 and 1 with a map over it, red where the map is 1, beside the bare picture."""
+    rows, columns = picture.shape
+    grey = np.repeat(np.asarray(picture, np.float32)[..., None] * 255, 3, axis=2)
+    large = np.asarray(Image.fromarray(heat.astype(np.float32)).resize((columns, rows), Image.Resampling.BICUBIC))
+    large = np.clip(large, 0.0, 1.0)[..., None]
+    colours = np.concatenate([large, 1 - abs(2 * large - 1), 1 - large], axis=2) * 255
+    both = np.concatenate([grey, 0.6 * grey + 0.4 * colours], axis=1)
+    return Image.fromarray(np.clip(both, 0, 255).astype(np.uint8))

@@ -23,6 +23,7 @@ LUNG_SHAPE = (266, 340)
 
 _JPEG_QUALITY = 95
 _LUNG_MARGIN_MM = 5.0
+_MODULES = {"densenet": "densenet", "resnet": "resnet", "vgg": "vgg19"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +176,22 @@ def block_mean(picture: NDArray[np.float32], step: int) -> NDArray[np.float32]:
     rows, columns = (side // step * step for side in picture.shape)
     blocks = picture[:rows, :columns].reshape(rows // step, step, columns // step, step)
     return np.asarray(blocks.mean(axis=(1, 3)), np.float32)
+
+
+def network_input(name: str, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return pictures of shape (n, rows, columns) between 0 and 1 as a network's own `preprocess_input` wants them.
+
+    Returns
+    -------
+    ndarray of float32, shape (n, rows, columns, 3)
+    """
+    import keras  # noqa: PLC0415  # takes seconds
+
+    family = name.rstrip("0123456789")
+    module = getattr(keras.applications, _MODULES[family])
+    coloured = np.repeat(np.asarray(pictures, np.float32)[..., None] * 255.0, 3, axis=3)
+    prepared: NDArray[np.float32] = module.preprocess_input(coloured)
+    return prepared
 
 
 def _sine_cosine(degrees: float) -> tuple[float, float]:

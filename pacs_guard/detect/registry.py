@@ -20,7 +20,13 @@ def _forensic(bundle: Bundle) -> Detector:
     return ForensicDetector(bundle)
 
 
-_READERS: dict[str, Callable[[Bundle], Detector]] = {"forensic": _forensic}
+def _slice_classifier(bundle: Bundle) -> Detector:
+    from pacs_guard.detect.sliceclassifier import SliceClassifier  # noqa: PLC0415  # only when asked for
+
+    return SliceClassifier(bundle)
+
+
+_READERS: dict[str, Callable[[Bundle], Detector]] = {"forensic": _forensic, "slice-classifier": _slice_classifier}
 
 
 def load_detector(name: str | Path, folders: Iterable[Path] = ()) -> Detector:
