@@ -100,9 +100,16 @@ def _read(ds: Dataset, instance: StoredInstance, file: str, *, from_network: boo
     planes: tuple[Plane, ...] = ()
     refusal = None
     out_of_scope = False
+    unreadable: AssemblyError | None = None
     try:
         pixels = _decoded(ds, instance)
+    except AssemblyError as error:
+        unreadable = error
+    try:
+        # what it is comes first: a film that cannot be decoded says nothing about the CT beside it
         _refuse_other_objects(ds, from_network=from_network)
+        if unreadable is not None:
+            raise unreadable
         planes = _planes(ds, pixels, instance.key.sop_uid)
     except AssemblyError as error:
         refusal = str(error)

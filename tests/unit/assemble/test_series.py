@@ -243,3 +243,10 @@ def test_a_whole_stack_that_calls_itself_a_localizer_is_not_exempted(tmp_path, i
 def test_a_unit_that_is_written_out_is_hounsfield(tmp_path, image, save):
     (series,) = assembled(save(tmp_path / "s", [image(z=0, number=1, RescaleType="Houndsfield Unit")]))
     assert series.volume is not None
+
+
+def test_what_is_no_ct_is_out_of_scope_although_its_pixels_cannot_be_read(tmp_path, image, save):
+    broken = image(z=0, number=1, SOPClassUID=SecondaryCaptureImageStorage, PixelData=b"\0\0")
+    (series,) = assembled(save(tmp_path / "s", [broken]))
+    assert series.out_of_scope
+    assert "secondary capture" in series.refusal
