@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _COARSE_MM = 2.5
 _MARGIN_MM = 20.0
+_CUBE_MM = 32.0  # what an alteration replaces
 
 
 def suggest_site(volume: Volume, kind: Literal["FB", "FM"], seed: int = 0) -> tuple[int, int, int]:
@@ -43,9 +44,11 @@ def suggest_site(volume: Volume, kind: Literal["FB", "FM"], seed: int = 0) -> tu
     coarse = coarse[:: step[0], :: step[1], :: step[2]]
     spacing = [s * n for s, n in zip(volume.spacing_mm, step, strict=True)]
     depth = ndimage.distance_transform_edt(_lungs(coarse, spacing), sampling=spacing)
-    suitable = depth >= min(_MARGIN_MM, 0.75 * float(depth.max()))
     if depth.max() < _MARGIN_MM / 2:
         raise ValueError("the volume shows no lung that is wide enough for a nodule")
+    suitable = (depth >= min(_MARGIN_MM, 0.75 * float(depth.max()))) & _whole_cube(coarse.shape[0], spacing[0])
+    if not suitable.any():
+        raise ValueError("the volume is too short for a place that is altered as a whole")
     density = ndimage.gaussian_filter(coarse, [3.0 / s for s in spacing])
     if kind == "FB":
         index = int(np.argmax(np.where(suitable, density, -np.inf)))
@@ -57,6 +60,16 @@ def suggest_site(volume: Volume, kind: Literal["FB", "FM"], seed: int = 0) -> tu
         for i, n, size in zip(np.unravel_index(index, coarse.shape), step, volume.hu.shape, strict=True)
     )
     return z, y, x
+
+
+def _whole_cube(slices: int, spacing_mm: float) -> NDArray[np.bool_]:
+    """Return which slices lie far enough from both ends for a whole altered cube, or the middle one of a few."""
+    heights = np.arange(slices) * spacing_mm
+    inside = np.minimum(heights, heights[-1] - heights) >= _CUBE_MM / 2
+    if not inside.any():
+        inside[slices // 2] = True
+    column: NDArray[np.bool_] = inside[:, np.newaxis, np.newaxis]
+    return column
 
 
 def _lungs(coarse: NDArray[np.float32], spacing: list[float]) -> NDArray[np.bool_]:
