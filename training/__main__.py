@@ -31,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     index = commands.add_parser("index", help="make one table of a data folder and say what is missing")
     index.add_argument("--data", type=Path, required=True, help="folder with ctgan/, clean/ or both")
     index.add_argument("--table", type=Path, help="CSV file to write")
+    index.add_argument("--sheets", type=Path, help="folder to write a sheet of pictures of each class into")
     index.set_defaults(run=_index)
     fit = commands.add_parser("fit", help="train a model and write its bundle")
     fit.add_argument("model", choices=["forensic"])
@@ -88,7 +89,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 def _index(options: argparse.Namespace) -> None:
     from training.console import index_command  # noqa: PLC0415  # commands import what they need
 
-    index_command(options.data, options.table)
+    index_command(options.data, options.table, options.sheets)
 
 
 def _experiment(options: argparse.Namespace) -> None:

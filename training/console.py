@@ -22,10 +22,15 @@ if TYPE_CHECKING:
     from training.settings import Experiment
 
 RUN = "run.json"
+_ON_SHEET = 6
+_SHEET_SHAPE = (192, 192)
 
 
-def index_command(data: Path, table: Path | None) -> None:
-    """Read a data folder, say line by line what is missing or wrong, and what there is; write the table if asked."""
+def index_command(data: Path, table: Path | None, sheets: Path | None = None) -> None:
+    """Read a data folder, say line by line what is missing or wrong, and what there is.
+
+    The table, and a sheet of pictures of each class, are written if asked for.
+    """
     from training.index import read_index, summary_lines, write_table  # noqa: PLC0415  # commands import what they need
 
     index = read_index(data)
@@ -34,7 +39,19 @@ def index_command(data: Path, table: Path | None) -> None:
     if table is not None:
         write_table(index, table)
         print(f"wrote {len(index.rows)} rows to {table}")
+    if sheets is not None:
+        _write_sheets(index, sheets)
     print("\n".join(summary_lines(index)))
+
+
+def _write_sheets(index: Index, folder: Path) -> None:
+    from training.figures import draw_samples  # noqa: PLC0415  # commands import what they need
+    from training.samples import contact_pictures  # noqa: PLC0415
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind, pictures in contact_pictures(index, _ON_SHEET, _SHEET_SHAPE, seed=0):
+        draw_samples(pictures, [kind] * len(pictures), folder / f"{kind}.png")
+        print(f"wrote {folder / kind}.png")
 
 
 def summary_command(data: Path) -> None:

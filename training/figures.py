@@ -50,7 +50,7 @@ def draw_roc(results: Sequence[dict[str, Any]], title: str, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def draw_samples(pictures: NDArray[np.float16], kinds: Sequence[str], path: Path) -> None:
+def draw_samples(pictures: NDArray[np.floating], kinds: Sequence[str], path: Path) -> None:
     """Draw a sheet with one row of samples for each kind.
 
     Parameters
@@ -68,7 +68,7 @@ def draw_samples(pictures: NDArray[np.float16], kinds: Sequence[str], path: Path
     for line, name in enumerate(names):
         own = [i for i, kind in enumerate(kinds) if kind == name]
         top = line * (rows + _TITLE + _GAP)
-        draw.text((_GAP, top + 2), f"{name}: {len(own)} samples", fill=230, font=font)
+        draw.text((_GAP, top + 2), f"{name} ({len(own)})", fill=230, font=font)
         # spread over all of them, so that the sheet shows more than one patient
         for place, i in enumerate(own[:: max(1, len(own) // _EACH)][:_EACH]):
             grey = np.rint(np.asarray(pictures[i], np.float32) * 255).astype(np.uint8)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pacs_guard.domain.volume import Volume
     from training.index import Index, IndexRow
 
+    Sheet = NDArray[np.float32]
+
 AWAY_PIXELS = 80
 """An untampered site of a tampered slice is at least this far from every altered place."""
 
@@ -131,6 +133,26 @@ def make_pictures(
     return np.load(path, mmap_mode="r"), key
 
 
+def contact_pictures(index: Index, count: int, shape: tuple[int, int], seed: int) -> Iterator[tuple[str, Sheet]]:
+    """Yield each class with pictures of up to `count` of its rows, one of each patient in turn.
+
+    Yields
+    ------
+    str
+        The class.
+    ndarray of float32, shape (pictures, rows, columns)
+        Around the site, or of the whole slice where there is none.
+    """
+    for kind in sorted({row.kind for row in index.rows}):
+        rows = _in_turn([row for row in index.rows if row.kind == kind], np.random.default_rng(seed))
+        pictures = []
+        for row in rows[:count]:
+            hu = _volume(row.file).hu[0]
+            crop = _whole(hu.shape, shape) if row.x is None or row.y is None else site_crop(row.x, row.y, shape)
+            pictures.append(sample(_WINDOW.apply(hu), crop))
+        yield kind, np.stack(pictures)
+
+
 def _pictures_of(one: Sample, transforms: Iterable[Transform], protocol: ProtocolName) -> NDArray[np.float32]:
     grey = _WINDOW.apply(_volume(one.file).hu[0])
     if protocol is ProtocolName.PAPER:
@@ -209,7 +231,11 @@ def _slice_crop(volume: Volume, form: Form, shape: tuple[int, int]) -> Crop | No
     lungs = lung_crop(hu, spacing, shape)
     if form is Form.DELOCALISED or lungs is None:
         return lungs
-    rows, columns = hu.shape
+    return _whole(hu.shape, shape)
+
+
+def _whole(size: tuple[int, ...], shape: tuple[int, int]) -> Crop:
+    rows, columns = size
     return Crop((columns - 1) / 2, (rows - 1) / 2, shape, max(1.0, rows / shape[0], columns / shape[1]))
 
 

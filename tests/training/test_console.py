@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pacs_guard.domain.volume import Volume
 from training import index as indexing
@@ -77,6 +78,16 @@ def test_missing_weights_end_the_run_with_a_report_of_what_is_done(arguments, tm
     said = capsys.readouterr()
     assert "holds no weights of vgg19" in said.err
     assert "report:" in said.out
+
+
+def test_the_index_draws_a_sheet_of_each_class(arguments, tmp_path, capsys):
+    assert main(["index", "--data", "data", "--sheets", str(tmp_path / "sheets")]) == 0
+    assert "scan 7: missing 3" in capsys.readouterr().err
+    levels = {}
+    for kind in ("FB", "nodule"):
+        with Image.open(tmp_path / "sheets" / f"{kind}.png") as sheet:
+            levels[kind] = np.asarray(sheet)[40:200].mean()
+    assert levels["FB"] > levels["nodule"] + 20
 
 
 def test_what_is_not_known_is_said_with_what_is(arguments, capsys):

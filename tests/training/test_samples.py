@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -5,10 +8,11 @@ from pacs_guard.detect.preprocess import ORIGINAL, Transform, Window
 from pacs_guard.domain.volume import Volume
 from pacs_guard.errors import ConfigurationError
 from training import samples
-from training.index import Index, IndexRow
+from training.index import Index, IndexRow, read_ctgan
 from training.samples import AWAY_PIXELS, Sample, choose_samples, make_pictures
 from training.settings import Form, ProtocolName
 
+DATA = Path(os.environ.get("PACS_GUARD_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 SHAPE = (32, 32)
 SPACING = 0.8
 SIZE = 320
@@ -87,6 +91,17 @@ def test_without_anything_untampered_there_is_one_clear_error(index, slices):
     altered = Index(tuple(r for r in index.rows if r.kind == "FB"), ())
     with pytest.raises(ConfigurationError, match="found 1 tampered and 0 untampered"):
         choose_samples(altered, Form.RAW, ProtocolName.GROUPED, SHAPE, 0)
+
+
+@pytest.mark.real_data
+@pytest.mark.skipif(not (DATA / "ctgan").is_dir(), reason=f"no labelled slices in {DATA}")
+def test_real_altered_slices_have_an_untampered_place_and_lungs():
+    rows = [r for r in read_ctgan(DATA / "ctgan").rows if r.kind in ("FB", "FM")][:6]
+    found = list(samples._same_slice(Index(tuple(rows), ()), (128, 128), np.random.default_rng(0)))
+    assert len(found) == 6
+    whole = list(samples._tampered(Index(tuple(rows), ()), Form.DELOCALISED, (266, 340)))
+    assert len(whole) == len({r.file for r in rows})
+    assert all(1.0 <= one.crop.scale < 1.5 for one in whole)
 
 
 def test_answers_follow_the_experiment_s_classes():
