@@ -70,10 +70,23 @@ class ScoredSeries:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Out-of-fold scores of everything."""
+    """Out-of-fold scores of everything.
+
+    Attributes
+    ----------
+    slices : list of ScoredSlice
+    series : list of ScoredSeries
+    heads : list of dict
+        The heads of each fold, which saw none of that fold's patients.
+    """
 
     slices: list[ScoredSlice]
     series: list[ScoredSeries]
+    heads: list[dict[FindingKind, Head]]
+
+    def heads_by_patient(self) -> dict[str, dict[FindingKind, Head]]:
+        """Return for every patient the heads that did not see this patient."""
+        return {one.group: self.heads[one.fold] for one in self.slices}
 
 
 def fit_heads(slices: Sequence[MeasuredSlice], *, seed: int, networks: int) -> dict[FindingKind, Head]:
@@ -108,10 +121,11 @@ def raw_scores(
         For each head.
     """
     folds = folds_by_group([one.case.group for one in slices], FOLDS, seed)
-    scored = Scored([], [])
+    scored = Scored([], [], [])
     for fold in range(FOLDS):
         train = [one for one in (*slices, *extra) if folds[one.case.group] != fold]
         heads = fit_heads(train, seed=seed, networks=networks)
+        scored.heads.append(heads)
         _score(heads, [one for one in slices if folds[one.case.group] == fold], fold, scored)
     return scored
 
@@ -123,6 +137,10 @@ def with_lines(scored: Scored, lines: Sequence[Mapping[FindingKind, tuple[float,
         [
             replace(one, scores={kind: _line(lines[one.fold][kind], score) for kind, score in one.scores.items()})
             for one in scored.series
+        ],
+        [
+            {kind: Head(head.classifier, *line[kind]) for kind, head in heads.items()}
+            for heads, line in zip(scored.heads, lines, strict=True)
         ],
     )
 

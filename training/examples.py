@@ -27,7 +27,7 @@ IGNORED_MM = 28.0
 _IGNORED_DEPTH_MM = 30.0
 _HARD_MM = 8.0
 _KEPT = {"ctgan": 0.6, "simulated": 0.15, "sham": 0.1}
-_KEPT_CLEAN = 0.35
+_KEPT_CLEAN = 0.7
 _EVERY_CLEAN = 2
 
 

@@ -17,8 +17,9 @@ from training.crossval import comparable, fit_heads, raw_scores, score_lines
 from training.examples import MeasuredSlice, measure, rows_of
 from training.networks import fit_classifier
 from training.protocol import auc, folds_by_group
-from training.report import Figure, clean_maxima, figures_of
+from training.report import Figure, clean_scores, detections_of, figures_of
 from training.sources import read_all
+from training.trial import run_trials, trial_figures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,9 +30,10 @@ if TYPE_CHECKING:
     from pacs_guard.detect.classifier import Classifier
     from pacs_guard.domain.verdict import FindingKind
     from training.crossval import Scored
+    from training.sources import Case
 
-VERSION = "1.0.0"
-NETWORKS = 3
+VERSION = "1.1.0"
+NETWORKS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +55,23 @@ def measured_slices(data: Path, *, seed: int, say: Callable[[str], None] = print
 
 
 def evaluate(raw: Scored, slices: Measured, *, seed: int, say: Callable[[str], None] = print) -> dict[str, Any]:
-    """Return a report for JSON: figures, clean maxima, and every slice's outcome."""
+    """Return a report for JSON: figures, operating points with their calibration, and every slice's outcome."""
     scored = comparable(raw)
-    figures = [*figures_of(scored), *permutation_check(slices.real, seed=seed)]
+    points, calibration = calibration_sections(clean_scores(scored))
+    trials = list(run_trials(_cases(slices.real), scored.heads_by_patient(), seed=seed))
+    figures = [
+        *figures_of(scored),
+        *detections_of(scored, points["slice"]),
+        *trial_figures(trials, points["series"], "at the series point"),
+        *trial_figures(trials, _highest_clean(calibration), "over every clean series (no smaller p-value exists)"),
+        *permutation_check(slices.real, seed=seed),
+    ]
     for one in figures:
         say(f"{one.name}: {one.value:.3f} ({one.low:.3f} to {one.high:.3f}; {one.n})")
     return {
         "figures": [one.as_dict() for one in figures],
-        "clean_maxima": clean_maxima(scored),
+        "operating_point": points,
+        "calibration": calibration,
         "slices": _slice_rows(scored),
     }
 
@@ -79,7 +90,6 @@ def fit(data: Path, out: Path, *, seed: int, say: Callable[[str], None] = print)
     slices = measured_slices(data, seed=seed, say=say)
     raw = score_unseen(slices, seed=seed)
     report = evaluate(raw, slices, seed=seed, say=say)
-    points, calibration = calibration_sections(report["clean_maxima"])
     lines = score_lines(raw.slices)
     heads = fit_heads([*slices.real, *slices.made], seed=seed, networks=NETWORKS)
     arrays: dict[str, NDArray[Any]] = {}
@@ -94,8 +104,8 @@ def fit(data: Path, out: Path, *, seed: int, say: Callable[[str], None] = print)
             "score_line": {kind: [round(number, 6) for number in lines[kind]] for kind in HEADS},
             "seed": seed,
         },
-        "operating_point": points,
-        "calibration": calibration,
+        "operating_point": report["operating_point"],
+        "calibration": report["calibration"],
         "training_data": TRAINING_DATA,
         "figures": report["figures"],
     }
@@ -141,6 +151,14 @@ def _shuffled_areas(slices: Sequence[MeasuredSlice], kind: FindingKind, seed: in
             within.append(auc(scores[shuffled], scores[~shuffled]))
         areas.append(float(np.nanmean(within)))
     return areas
+
+
+def _highest_clean(calibration: dict[str, Any]) -> dict[str, float]:
+    return {head.lower(): max(scores[-1] for scores in calibration["series"][head.lower()]) for head in HEADS}
+
+
+def _cases(slices: Sequence[MeasuredSlice]) -> list[Case]:
+    return list({id(one.case): one.case for one in slices}.values())
 
 
 def _slice_rows(scored: Scored) -> list[dict[str, Any]]:

@@ -11,10 +11,11 @@ from pacs_guard.detect.forensic import HEADS
 from training.protocol import auc, group_bootstrap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from pacs_guard.domain.verdict import FindingKind
     from training.crossval import Scored, ScoredSlice
 
 HIT_MM = 16.0
@@ -65,19 +66,34 @@ def figures_of(scored: Scored, *, seed: int = 0) -> list[Figure]:
     return figures
 
 
-def clean_maxima(scored: Scored) -> dict[str, list[dict[str, Any]]]:
-    """Return the out-of-fold maxima of what is clean, for calibration: one entry for each patient.
+def detections_of(scored: Scored, point: Mapping[str, float], *, seed: int = 0) -> list[Figure]:
+    """Return the share of tampered single slices of each kind that reaches the operating point of single slices."""
+    figures = []
+    for kind in HEADS:
+        own = [
+            one for one in scored.slices if one.source == "ctgan" and one.target is not None and one.target.kind is kind
+        ]
+        n = f"{len(own)} slices of {len({one.group for one in own})} patients"
 
-    A patient with several series, or several single slices, counts once, with the highest.
+        def found(one: ScoredSlice) -> bool:
+            return any(one.heads[head].score >= point[head.lower()] for head in HEADS)
+
+        figures.append(_share(f"{kind} slices suspected at the shipped single-slice point", own, found, n, seed))
+    return figures
+
+
+def clean_scores(scored: Scored) -> dict[str, list[dict[str, Any]]]:
+    """Return the out-of-fold scores of what is clean, for calibration: one entry for each patient.
+
+    Of series the entry holds the highest score, so that a patient with several counts once; of slices it holds every
+    slice's.
     """
-    series = _highest_by_patient(
-        (one.group, {kind: one.scores[kind] for kind in HEADS})
-        for one in scored.series
-        if not one.tampered and one.slices > 2
-    )
-    slices = _highest_by_patient(
+    series = _by_patient((one.group, one.scores) for one in scored.series if not one.tampered and one.slices > 2)
+    slices = _by_patient(
         (one.group, {kind: one.heads[kind].score for kind in HEADS}) for one in scored.slices if not one.labels
     )
+    for patient in series:
+        patient |= {head: [max(patient[head])] for head in ("fb", "fm")}
     return {"series": series, "slice": slices}
 
 
@@ -125,13 +141,10 @@ def _slice_auc(name: str, tampered: Sequence[ScoredSlice], clean: Sequence[Score
     return Figure(name, area(np.arange(len(every))), low, high, n)
 
 
-def _highest_by_patient(scores: Any) -> list[dict[str, Any]]:
-    highest: dict[str, dict[str, float]] = {}
-    for group, heads in scores:
-        before = highest.setdefault(group, dict.fromkeys((kind.lower() for kind in HEADS), -np.inf))
+def _by_patient(scores: Iterable[tuple[str, Mapping[FindingKind, float]]]) -> list[dict[str, Any]]:
+    patients: dict[str, dict[str, Any]] = {}
+    for group, heads in sorted(scores, key=lambda entry: entry[0]):
+        patient = patients.setdefault(group, {"patient": group.removeprefix("clean:"), "fb": [], "fm": []})
         for kind, score in heads.items():
-            before[kind.lower()] = max(before[kind.lower()], score)
-    return [
-        {"patient": group.removeprefix("clean:"), **{head: round(float(score), 4) for head, score in heads.items()}}
-        for group, heads in sorted(highest.items())
-    ]
+            patient[kind.lower()].append(round(float(score), 4))
+    return list(patients.values())

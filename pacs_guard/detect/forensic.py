@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pacs_guard.detect.classifier import Classifier
+from pacs_guard.detect.conformal import CleanScores
 from pacs_guard.detect.detector import DetectorResult
 from pacs_guard.detect.features import Raster, dense_feature_names, lung_feature_names, measure_slice
 from pacs_guard.detect.scoremap import NOTHING, Peak, agreement, highest, peaks, slice_map
@@ -133,7 +134,7 @@ class ForensicDetector:
             self._heads[kind] = Head(classifier, float(slope), float(intercept))
         # one slice has no neighbours to agree with, so it is held to a point of its own
         self._points = {of: bundle.section("operating_point", of) for of in ("series", "slice")}
-        self._clean = {of: bundle.section("calibration", of) for of in ("series", "slice")}
+        self._clean = {of: CleanScores.from_section(bundle.section("calibration", of)) for of in ("series", "slice")}
 
     def assess(self, series: AssembledSeries, evidence: Path | None = None) -> DetectorResult:
         """Judge one series; see `pacs_guard.detect.detector.Detector`."""
@@ -167,19 +168,14 @@ class ForensicDetector:
             findings=tuple(findings),
             slices=tuple(_slice_score(volume, scored, index) for index in range(len(volume.hu))),
             score=score,
-            p_value=self._p_value(of, "any", score),
+            p_value=self._clean[of].p_value("any", score),
         )
-
-    def _p_value(self, of: str, head: str, score: float) -> float:
-        """Return the conformal p-value: how often a clean series scores as high, the series itself counted in."""
-        clean: list[float] = self._clean[of][head]
-        return (1 + sum(other >= score for other in clean)) / (1 + len(clean))
 
     def _finding(self, volume: Volume, raster: Raster, kind: FindingKind, peak: Peak, of: str) -> Finding:
         x, y = raster.x(peak.column), raster.y(peak.row)
         cues = _cues(volume, kind, peak)
         tissue, claim = _CLAIMS[kind]
-        p_value = self._p_value(of, kind.lower(), peak.score)
+        p_value = self._clean[of].p_value(kind.lower(), peak.score)
         sentence = (
             f"The noise at column {x:.0f}, row {y:.0f} of slice {peak.index + 1} of {len(volume.hu)} is not the "
             f"scanner's: its grain is {100 * cues['grain_ratio']:.0f} % and its finest pattern "
@@ -199,7 +195,7 @@ class ForensicDetector:
             y=y,
             box=_box(volume, x, y),
             position_mm=volume.position_of(peak.index, x, y),
-            cues={**cues, "clean_series": float(len(self._clean[of][kind.lower()]))},
+            cues={**cues, "clean_patients": float(self._clean[of].patients)},
         )
 
     def _with_picture(self, volume: Volume, scored: SeriesMaps, finding: Finding, evidence: Path) -> Finding:

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from training.calibration import calibration_sections, left_out_alarms, operating_point, safe_margin
 from training.protocol import auc, folds_by_group, group_bootstrap
 
 
@@ -39,25 +38,3 @@ def test_intervals_come_from_patients_not_from_slices():
     narrow = group_bootstrap(lambda rows: float(values[rows].mean()), many, seed=0)
     assert wide[1] - wide[0] > 3 * (narrow[1] - narrow[0])
     assert wide[0] < 0.5 < wide[1]
-
-
-def test_the_operating_point_is_over_every_clean_patient():
-    clean = [-1.0, 0.0, 2.0]
-    assert operating_point(clean, 0.5) > 2.0
-    assert operating_point([-9.0, -8.0], 0.5) == 0.0
-
-
-def test_left_out_alarms_are_counted_against_the_point_of_the_others():
-    assert left_out_alarms([0.0, 0.1, 0.2, 9.0], 0.5) == 1
-    assert left_out_alarms([0.0, 1.0, 2.0, 2.5], 0.25) == 1
-    assert left_out_alarms([0.0, 1.0, 2.0, 2.5], 0.75) == 0
-    assert safe_margin([0.0, 1.0, 2.0, 2.5]) in (0.5, 0.75)
-
-
-def test_the_card_s_smallest_p_value_follows_from_n():
-    maxima = [{"patient": str(i), "fb": float(i), "fm": -float(i)} for i in range(4)]
-    points, calibration = calibration_sections({"series": maxima})
-    assert calibration["series"]["n"] == 4
-    assert calibration["series"]["smallest_p_value"] == 0.2
-    assert calibration["series"]["any"] == [0.0, 1.0, 2.0, 3.0]
-    assert points["series"]["fb"] > 3.0

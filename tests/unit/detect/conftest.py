@@ -67,7 +67,7 @@ def rule_bundle(tmp_path):
         arrays |= Classifier(none, one, 50.0, (layers,)).arrays(kind)
         names[kind] = list(features)
     of_either = {"fb": 1.0, "fm": 1.0}
-    clean = {"n": 3, "fb": [-4.0, -3.0, 0.5], "fm": [-4.0, -3.0, 0.5], "any": [-4.0, -3.0, 0.5]}
+    clean = {"n": 3, "levels": [1.0], **{table: [[-4.0], [-3.0], [0.5]] for table in ("fb", "fm", "any")}}
     manifest = {
         "name": "rule",
         "version": "1",

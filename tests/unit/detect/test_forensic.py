@@ -48,7 +48,7 @@ def test_clean_slices_give_scores_and_no_findings(chest, rule_bundle):
     assert result.undetermined is None
 
 
-def test_p_values_count_the_clean_series_that_score_as_high(chest, rule_bundle):
+def test_p_values_count_the_clean_patients_that_score_as_high(chest, rule_bundle):
     detector = ForensicDetector(rule_bundle)
     assert detector.assess(chest.series([chest.slice(altered=PLACE)])).p_value == 0.25
     quiet = detector.assess(chest.series([chest.slice()]))
@@ -106,6 +106,15 @@ def test_a_bundle_for_other_features_is_refused(rule_bundle, tmp_path):
     manifest["preprocessing"] = {**manifest["preprocessing"], "features": {"FB": ["a"], "FM": ["b"]}}
     other = save_bundle(tmp_path / "other", manifest, {WEIGHTS: rule_bundle.read(WEIGHTS)})
     with pytest.raises(BundleError, match="trained on other features"):
+        ForensicDetector(load_bundle(other.path))
+
+
+def test_a_bundle_without_a_table_of_clean_scores_is_refused(rule_bundle, tmp_path):
+    bare = {"series": {"n": 3, "fb": [0.0]}, "slice": {"n": 3, "fb": [0.0]}}
+    other = save_bundle(
+        tmp_path / "other", {**rule_bundle.manifest, "calibration": bare}, {WEIGHTS: rule_bundle.read(WEIGHTS)}
+    )
+    with pytest.raises(BundleError, match="no table of clean scores"):
         ForensicDetector(load_bundle(other.path))
 
 
