@@ -83,7 +83,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", default="imagenet", help="imagenet, none, a weights file, or a folder of them")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=1, help="folds and grid points tried at once")
-    parser.add_argument("--backend", help="of joblib: dask or ray, for a cluster that is there")
+    parser.add_argument("--cluster", help="address of a Dask scheduler to try folds and grid points on")
 
 
 def _index(options: argparse.Namespace) -> None:

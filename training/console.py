@@ -154,7 +154,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
         weights=Weights(options.weights, options.seed),
         seed=options.seed,
         jobs=options.jobs,
-        backend=options.backend,
+        cluster=options.cluster,
     )
 
 

@@ -6,12 +6,14 @@ import hashlib
 import json
 import math
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pacs_guard.detect.preprocess import ORIGINAL, block_mean
+from pacs_guard.errors import ConfigurationError
 from training import measures
 from training.augmentation import some_transforms
 from training.classifiers import NETWORKS, TITLES, Weights, base_features, estimator, scores, unconverged
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from training.settings import Experiment, ProtocolName, Size
 
 CELL_FORMAT = 2
+_CONNECT_S = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +49,8 @@ class Plan:
     seed : int
     jobs : int
         Folds and grid points tried at once.
-    backend : str or None
-        Of joblib: None for its own processes, ``dask`` or ``ray`` for a cluster that was connected to before.
+    cluster : str or None
+        Address of a Dask scheduler that folds and grid points are handed to.
     """
 
     experiments: tuple[Experiment, ...]
@@ -57,7 +60,7 @@ class Plan:
     weights: Weights
     seed: int = 0
     jobs: int = 1
-    backend: str | None = None
+    cluster: str | None = None
 
     def made_with(self, digest: str) -> dict[str, Any]:
         """Return what must be the same for results to stand in one report: data, size, seed and weights."""
@@ -175,7 +178,6 @@ def best_parameters(
     plan: Plan, name: str, features: NDArray[np.float32], answers: NDArray[np.intp], made: Split
 ) -> tuple[dict[str, Any], float]:
     """Search the grid with the training part's five folds; return the best parameters and their mean accuracy."""
-    import joblib  # noqa: PLC0415  # slow to import
     from sklearn.model_selection import GridSearchCV  # noqa: PLC0415  # slow to import
 
     grid = plan.size.grids["network" if name in NETWORKS else name]
@@ -186,9 +188,31 @@ def best_parameters(
         refit=False,
         scoring="accuracy",
     )
-    with joblib.parallel_config(backend=plan.backend or "loky", n_jobs=plan.jobs), unconverged():
+    with _workers(plan), unconverged():
         search.fit(features, answers)
     return {key.removeprefix("model__"): value for key, value in search.best_params_.items()}, float(search.best_score_)
+
+
+@contextmanager
+def _workers(plan: Plan) -> Iterator[None]:
+    """Let scikit-learn's parallel work run on this machine's processes, or on a cluster."""
+    import joblib  # noqa: PLC0415  # slow to import
+
+    if plan.cluster is None:
+        with joblib.parallel_config(backend="loky", n_jobs=plan.jobs):
+            yield
+        return
+    try:
+        import distributed  # noqa: PLC0415  # an extra dependency
+    except ImportError as error:
+        raise ConfigurationError(["a cluster needs Dask; install pacs-guard[cluster]"]) from error
+    try:
+        connect: Any = distributed.Client  # its types are incomplete
+        client = connect(plan.cluster, timeout=_CONNECT_S)
+    except (OSError, ValueError) as error:
+        raise ConfigurationError([f"no Dask scheduler answers at {plan.cluster}: {error}"]) from error
+    with client, joblib.parallel_config(backend="dask"):
+        yield
 
 
 def out_of_part(

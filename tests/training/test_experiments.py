@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from pacs_guard.errors import ConfigurationError
 from training import experiments, samples
 from training.classifiers import Weights
 from training.console import RUN, report_command
@@ -139,3 +140,24 @@ def test_results_of_another_run_are_left_out_of_a_report(finished):
     assert report_command(folder).is_file()
     assert len(read_results(folder, facts["made_with"])) == 2
     assert read_results(folder, facts["made_with"] | {"seed": 9}) == []
+
+
+@pytest.mark.filterwarnings("ignore")  # dask's own business
+def test_a_grid_can_be_handed_to_a_cluster_of_two_workers(index, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    alone = list(run(plan(classifiers=("tree",)), index, tmp_path / "alone", tmp_path / "cache"))
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as cluster:
+        given = plan(classifiers=("tree",), cluster=cluster.scheduler_address)
+        handed = list(run(given, index, tmp_path / "handed", tmp_path / "cache"))
+        assert any(entry[2] == "memory" for entry in cluster.scheduler.transition_log)  # the workers had work
+    assert [{**one, "seconds": None} for one in handed] == [{**one, "seconds": None} for one in alone]
+
+
+@pytest.mark.filterwarnings("ignore")  # dask's own business
+def test_a_cluster_that_is_not_there_is_said(index, tmp_path, monkeypatch):
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(experiments, "_CONNECT_S", 1)
+    with pytest.raises(ConfigurationError, match="no Dask scheduler answers at tcp"):
+        list(run(plan(cluster="tcp://127.0.0.1:1"), index, tmp_path, tmp_path / "cache"))
