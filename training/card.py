@@ -109,7 +109,7 @@ def _calibration_lines(manifest: dict[str, Any]) -> list[str]:
         "",
         "- Series are judged by their highest score.",
         f"  The point is {margins['fb']} (FB) and {margins['fm']} (FM) standard deviations over the highest clean one:",
-        "  the smallest of one or more half steps at which no patient left out was over the others' point.",
+        "  the smallest from one upwards at which no patient left out was over the others' point.",
         f"  With the margin, too, chosen by the others, {left_out['fb']} (FB) and {left_out['fm']} (FM) were over it.",
         "  With so few of them no false alarm rate near 1 % can be claimed.",
         f"- Single slices: {sum(slices['slices'])} clean ones, every patient counting once.",
@@ -133,8 +133,8 @@ _LIMITS = """## Limits
 - All altered slices come from one data set, all clean series from others. Within-slice negatives, within-slice
   normalisation and the figures for the place found guard against learning the source; the slice AUC against clean
   slices does not rule it out.
-- The series point, above the highest of few clean patients, costs sensitivity: at it most simulated injections, and
-  removals touched up with copied noise, were missed. More clean series are what would lower it.
+- Whole series are judged strictly, above the highest of few clean patients: at that point most simulated injections,
+  and removals touched up with copied noise, were missed.
 - Only single altered slices of the attack were to be had. The agreement between neighbouring slices, which a series is
   judged by, was measured on clean series and on simulated edits of them. The networks had seen such edits in other
   patients' series, so these figures say little about another attack.

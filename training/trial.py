@@ -122,6 +122,10 @@ def _figure(edit: Edit, members: Sequence[Trial], point: Mapping[str, float], wh
         return float(found[rows].mean())
 
     low, high = group_bootstrap(share, groups, seed=seed)
+    if found.min() == found.max():
+        # nothing to draw from when all copies fared alike: the exact bound for as many patients
+        slack = 1.0 - 0.025 ** (1.0 / len(set(groups)))
+        low, high = float(max(0.0, found[0] - slack)), float(min(1.0, found[0] + slack))
     n = f"{int(found.sum())} of {len(members)} copies of series of {len(set(groups))} patients"
     protocol = f"SIMULATED edits of unseen patients' clean series, found within {HIT_MM:g} mm {where}"
     return Figure(f"series, {edit.name}", float(found.mean()), low, high, n, protocol)

@@ -73,3 +73,11 @@ def test_figures_count_either_head_and_say_that_the_edits_are_simulated():
     assert figure.n == "3 of 4 copies of series of 2 patients"
     assert "SIMULATED" in figure.protocol
     assert figure.protocol.endswith("at 3")
+
+
+def test_copies_that_all_fared_alike_still_have_an_interval():
+    quiet = dict.fromkeys(HEADS, -5.0)
+    trials = [Trial(EDITS[0], f"clean:{i % 5}", quiet) for i in range(10)]
+    (figure,) = trial_figures(trials, {"fb": 3.0, "fm": 3.0}, "at 3")
+    assert (figure.value, figure.low) == (0.0, 0.0)
+    assert figure.high == pytest.approx(0.522, abs=0.001)  # exact bound, none of 5
