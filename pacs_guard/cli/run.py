@@ -31,6 +31,7 @@ _LOG = structlog.get_logger(__name__)
 _DRAIN_SECONDS = 20.0
 _LATE_SECONDS = 60.0
 _LOOK_SECONDS = 2.0
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
 def serve_node(config: Path | None) -> None:
@@ -132,17 +133,14 @@ def _run_receive(stores: Stores, metrics: RoleMetrics, stop: threading.Event) ->
 
 def _run_detect(stores: Stores, metrics: RoleMetrics, stop: threading.Event) -> None:
     from pacs_guard.assemble.series import assemble_study
-    from pacs_guard.detect.accelerator import set_up_accelerator
     from pacs_guard.detect.worker import Worker
 
     settings = stores.settings
     root = settings.spool_dir
     if settings.detect.threads:
         # read once by the numeric libraries, which are not loaded yet
-        os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = str(settings.detect.threads)
+        os.environ |= dict.fromkeys(_THREAD_VARIABLES, str(settings.detect.threads))
     detectors = _load_detectors(settings)
-    if any(getattr(detector, "uses_tensorflow", False) for detector in detectors):
-        _LOG.info("networks are ready", device=str(set_up_accelerator(settings.detect.threads)))
     # no other worker runs on this machine, so whatever one of them had leased is free
     stores.assessing.release_leases(owner_prefix("detect"))
     worker = Worker(

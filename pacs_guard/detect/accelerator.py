@@ -28,13 +28,8 @@ class Accelerator:
         return f"TensorFlow {self.tensorflow} on {device}"
 
 
-def set_up_accelerator(threads: int = 0) -> Accelerator:
+def set_up_accelerator() -> Accelerator:
     """Load TensorFlow; memory of a GPU is taken as it is needed, so that workers can share one.
-
-    Parameters
-    ----------
-    threads : int
-        For the CPU; 0 lets TensorFlow choose.
 
     Raises
     ------
@@ -49,7 +44,4 @@ def set_up_accelerator(threads: int = 0) -> Accelerator:
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, enable=True)
-    if threads:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(min(threads, 2))
     return Accelerator(tuple(gpu.name for gpu in gpus), str(tf.__version__))

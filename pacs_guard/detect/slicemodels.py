@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import structlog
 
+from pacs_guard.detect.accelerator import set_up_accelerator
 from pacs_guard.detect.preprocess import block_mean, network_input
 from pacs_guard.errors import BundleError
 
@@ -23,6 +25,8 @@ WEIGHTS = "weights.npz"
 NETWORK = "network.keras"
 _BATCH = 16
 _LEAST_PROBABILITY = 1e-3
+
+_LOG = structlog.get_logger(__name__)
 
 
 class SliceModel(Protocol):
@@ -228,7 +232,8 @@ def support_arrays(fitted: Any, scale: Any, step: int) -> Mapping[str, NDArray[A
 
 
 def _read_network(bundle: Bundle) -> Network:
-    import keras  # noqa: PLC0415  # takes seconds
+    _LOG.info("a network is loaded", device=str(set_up_accelerator()))
+    import keras  # noqa: PLC0415  # takes seconds, and finds the accelerator as it was set up
 
     # what was verified is what is loaded, so the bytes go through a file of our own
     with tempfile.TemporaryDirectory() as folder:

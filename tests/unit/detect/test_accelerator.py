@@ -12,20 +12,14 @@ class _Configuration:
     """What TensorFlow's configuration would be told."""
 
     def __init__(self, gpus):
-        self.gpus, self.grown, self.threads = gpus, [], []
-        self.experimental = self.threading = self
+        self.gpus, self.grown = gpus, []
+        self.experimental = self
 
     def list_physical_devices(self, kind):
         return self.gpus if kind == "GPU" else []
 
     def set_memory_growth(self, gpu, *, enable):
         self.grown.append((gpu.name, enable))
-
-    def set_intra_op_parallelism_threads(self, count):
-        self.threads.append(("intra", count))
-
-    def set_inter_op_parallelism_threads(self, count):
-        self.threads.append(("inter", count))
 
 
 @pytest.fixture
@@ -45,10 +39,9 @@ def test_a_gpu_s_memory_is_taken_as_it_is_needed(tensorflow):
     assert configuration.grown == [("GPU:0", True), ("GPU:1", True)]
 
 
-def test_the_cpu_works_where_there_is_no_gpu_with_as_many_threads_as_asked_for(tensorflow):
-    configuration = tensorflow()
-    assert set_up_accelerator(4) == Accelerator((), "2.21.0")
-    assert configuration.threads == [("intra", 4), ("inter", 2)]
+def test_the_cpu_works_where_there_is_no_gpu(tensorflow):
+    tensorflow()
+    assert set_up_accelerator() == Accelerator((), "2.21.0")
 
 
 def test_without_tensorflow_there_is_a_sentence(monkeypatch):

@@ -42,7 +42,6 @@ class Metrics:
 class Fake:
     name = "fake"
     version = "1"
-    uses_tensorflow = False
 
     def __init__(self, answer):
         self.answer = answer
