@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 def text(ds: Dataset, keyword: str) -> str:
     """Return the value of `keyword` as text, empty where absent."""
-    value = ds.get(keyword)
+    value = _value(ds, keyword)
     return "" if value is None else str(value).strip("\0 ")
 
 
 def words(ds: Dataset, keyword: str) -> tuple[str, ...]:
     """Return the values of a multi-valued `keyword`, upper case."""
-    value = ds.get(keyword)
+    value = _value(ds, keyword)
     if value is None:
         return ()
     values = [value] if isinstance(value, str) else list(value)
@@ -27,7 +27,7 @@ def words(ds: Dataset, keyword: str) -> tuple[str, ...]:
 def numbers(ds: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:
     """Return exactly `count` finite numbers of `keyword`, or None."""
     try:
-        value = ds.get(keyword)
+        value = _value(ds, keyword)
         values = [float(v) for v in ([value] if isinstance(value, (str, int, float)) else value or ())]
     except (TypeError, ValueError, OverflowError):
         return None
@@ -38,3 +38,10 @@ def number(ds: Dataset, keyword: str) -> float | None:
     """Return the one finite number of `keyword`, or None."""
     found = numbers(ds, keyword, 1)
     return found[0] if found else None
+
+
+def _value(ds: Dataset, keyword: str) -> Any:
+    try:
+        return ds.get(keyword)
+    except Exception:  # noqa: BLE001  # pydicom lets nearly any exception out of malformed bytes; they count as absent
+        return None

@@ -121,7 +121,8 @@ def _read(ds: Dataset, instance: StoredInstance, file: str, *, from_network: boo
 
 def _planes(ds: Dataset, pixels: NDArray[np.number] | None, sop_uid: str) -> tuple[Plane, ...]:
     if pixels is None:
-        raise AssemblyError("it has no pixel data")
+        frames = header.number(ds, "NumberOfFrames") or 1
+        raise AssemblyError("it has no pixel data" if frames <= 1 else f"it has {frames:g} frames; expected one")
     return frame_planes(ds, pixels, sop_uid) if pixels.ndim == 3 else (single_plane(ds, pixels, sop_uid),)
 
 
@@ -134,8 +135,8 @@ def _dataset(path: Path, instance: StoredInstance) -> Dataset:
         raise SpoolError(f"{path} cannot be read: {error}") from error
     except Exception as error:  # pydicom lets nearly any exception out of malformed bytes
         raise AssemblyError(f"the data set cannot be parsed: {error}") from error
-    if "TransferSyntaxUID" not in ds.file_meta:
-        ds.file_meta.TransferSyntaxUID = pydicom.uid.UID(instance.transfer_syntax_uid)
+    stated = header.text(ds.file_meta, "TransferSyntaxUID")
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.UID(stated or instance.transfer_syntax_uid)
     return ds
 
 
@@ -172,7 +173,9 @@ def _refuse_other_objects(ds: Dataset, *, from_network: bool) -> None:
         raise _OtherObjectError("it is a localizer, not a slice")
     samples, photometric = header.number(ds, "SamplesPerPixel"), header.text(ds, "PhotometricInterpretation")
     if samples not in (1, None) or photometric not in ("MONOCHROME2", ""):
-        raise AssemblyError(f"its pixels are {photometric} with {samples:g} samples; expected MONOCHROME2 with one")
+        raise AssemblyError(
+            f"its pixels are {photometric} with {samples or 1:g} samples; expected MONOCHROME2 with one"
+        )
 
 
 def _facts(

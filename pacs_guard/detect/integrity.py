@@ -223,7 +223,7 @@ def _contradicted_location(placed: list[tuple[float, InstanceFacts]]) -> Iterabl
     depth = np.array([one[0] for one in located])
     location = np.array([one[2] for one in located])
     # SliceLocation has a free zero and either direction (PS3.3 C.7.6.2.1.2)
-    sign = 1.0 if np.corrcoef(depth, location)[0, 1] >= 0 else -1.0
+    sign = 1.0 if float((depth - depth.mean()) @ (location - location.mean())) >= 0 else -1.0
     off = np.abs((location - sign * depth) - np.median(location - sign * depth))
     wrong = np.flatnonzero(off > _LOCATION_TOLERANCE_MM)
     if len(wrong):

@@ -86,3 +86,11 @@ def test_a_truncated_file_is_refused_not_raised(tmp_path, image, save):
     read = read_instance(found, tmp_path)
     assert read.planes == ()
     assert "cannot be" in read.refusal
+
+
+def test_an_element_of_an_unknown_vr_counts_as_absent(tmp_path, image, save):
+    path = save(tmp_path / "s", [image()]) / "000.dcm"
+    path.write_bytes(path.read_bytes().replace(b"\x20\x00\x0e\x00UI", b"\x20\x00\x0e\x00QI"))
+    found, problems = only(tmp_path)
+    assert found.key.series_uid.startswith("2.25.")
+    assert "has no SeriesInstanceUID" in problems[0]

@@ -250,3 +250,32 @@ def test_what_is_no_ct_is_out_of_scope_although_its_pixels_cannot_be_read(tmp_pa
     (series,) = assembled(save(tmp_path / "s", [broken]))
     assert series.out_of_scope
     assert "secondary capture" in series.refusal
+
+
+def test_several_frames_in_a_single_frame_object_are_named(tmp_path, image, save):
+    ds = image(NumberOfFrames=2)
+    ds.PixelData = ds.PixelData * 2
+    assert "it has 2 frames; expected one" in refusal_of(save(tmp_path / "s", [ds]))
+
+
+def test_a_header_without_samples_per_pixel_is_refused_not_raised(tmp_path, image, save):
+    folder = save(tmp_path / "s", [image(SamplesPerPixel=None, PhotometricInterpretation="RGB")])
+    assert "expected MONOCHROME2" in refusal_of(folder)
+
+
+def test_damaged_bytes_end_in_a_volume_or_a_refusal(tmp_path, image, save):
+    path = save(tmp_path / "s", [image()]) / "000.dcm"
+    whole = path.read_bytes()
+    header = len(whole) - len(image().PixelData)
+    rng = np.random.default_rng(11)
+    outcomes = set()
+    for _ in range(150):
+        damaged = bytearray(whole)
+        for place in rng.integers(132, header, rng.integers(1, 4)):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged[: rng.integers(header, len(whole))] if rng.random() < 0.2 else damaged)
+        for from_network in (True, False):
+            for series in assembled(tmp_path / "s", from_network=from_network):
+                assert (series.volume is None) == bool(series.refusal)
+                outcomes.add(series.volume is None)
+    assert outcomes == {True, False}

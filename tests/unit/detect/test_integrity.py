@@ -127,6 +127,12 @@ def test_numbers_that_fall_towards_the_head_are_no_contradiction():
     assert findings(*(replace(f, instance_number=50 - f.instance_number) for f in SERIES)) == ()
 
 
+def test_one_slice_location_for_all_contradicts_the_positions():
+    found = only(*(replace(f, slice_location=7.0) for f in SERIES))
+    assert found.severity is Severity.NOTICE
+    assert "SliceLocation contradicts" in found.sentence
+
+
 def suspects(folder):
     instances, _ = find_instances([folder])
     found = []
