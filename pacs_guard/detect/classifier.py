@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from pacs_guard.errors import BundleError
 
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     _Layers = tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
+
+
+_LINEAR_ALGEBRA = ThreadpoolController()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +46,14 @@ class Classifier:
         """Return the mean log-odds, shape (sites,), of features of shape (sites, features)."""
         scaled = np.clip((features - self.centre) / self.scale, -self.limit, self.limit)
         total = np.zeros(len(features), np.float32)
-        for layers in self.networks:
-            signal = scaled
-            for weights, biases in layers[:-1]:
-                signal = np.maximum(signal @ weights + biases, 0.0)
-            weights, biases = layers[-1]
-            total += (signal @ weights + biases)[:, 0]
+        # products this small take many times longer when threads wait for one another
+        with _LINEAR_ALGEBRA.limit(limits=1, user_api="blas"):
+            for layers in self.networks:
+                signal = scaled
+                for weights, biases in layers[:-1]:
+                    signal = np.maximum(signal @ weights + biases, 0.0)
+                weights, biases = layers[-1]
+                total += (signal @ weights + biases)[:, 0]
         return total / np.float32(len(self.networks))
 
     def arrays(self, prefix: str) -> dict[str, NDArray[np.float32]]:
