@@ -145,7 +145,8 @@ class DetectSettings(_Section):
         For numeric libraries; 0 lets them choose.
     """
 
-    detectors: tuple[str, ...] = ("integrity", "forensic")
+    # with none of them, everything would count as judged
+    detectors: Annotated[tuple[str, ...], Field(min_length=1)] = ("integrity", "forensic")
     lease_seconds: Seconds = 120.0
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     threads: Annotated[int, Field(ge=0, le=1024)] = 0

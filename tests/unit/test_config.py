@@ -143,3 +143,8 @@ def test_a_node_that_would_deliver_to_itself_is_refused(load):
     assert problems(load, SHORT + "port = 11112\n") == [
         "destinations: pacs: 127.0.0.1:11112 is this node; expected a PACS"
     ]
+
+
+def test_a_node_without_any_detector_is_refused_as_it_would_call_everything_clean(load):
+    [problem] = problems(load, "[detect]\ndetectors = []\n" + SHORT)
+    assert problem.startswith("detect.detectors: ")
