@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -47,6 +47,7 @@ AETitle = Annotated[str, AfterValidator(ae_title)]
 Network = Annotated[str, AfterValidator(_network)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Transport = Literal["fast", "stock"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
@@ -214,6 +215,8 @@ class DestinationSettings(_Section):
         Where it listens.
     connect_timeout_seconds, acse_timeout_seconds, dimse_timeout_seconds, network_timeout_seconds : float
         How long to wait for it.
+    associations : int
+        How many it may be sent over at once, each with a study of its own.
     transcode : bool
         Whether an instance whose transfer syntax it refuses may be transcoded losslessly.
     retry : RetrySettings
@@ -228,8 +231,21 @@ class DestinationSettings(_Section):
     acse_timeout_seconds: Seconds = 30.0
     dimse_timeout_seconds: Seconds = 60.0
     network_timeout_seconds: Seconds = 60.0
+    associations: Annotated[int, Field(ge=1, le=64)] = 2
     transcode: bool = True
     retry: RetrySettings = RetrySettings()
+
+
+class DeliverSettings(_Section):
+    """Delivering.
+
+    Attributes
+    ----------
+    transport : str
+        ``fast``: data sets are streamed straight to the connection; ``stock``: everything goes through pynetdicom.
+    """
+
+    transport: Transport = "fast"
 
 
 class WebhookSettings(_Section):
@@ -278,7 +294,7 @@ class Settings(BaseSettings):
 
     Attributes
     ----------
-    node, receive, completeness, detect, ops
+    node, receive, completeness, detect, deliver, ops
         Sections of the file.
     sources, destinations
         Lists of tables; at least one each.
@@ -294,6 +310,7 @@ class Settings(BaseSettings):
     receive: ReceiveSettings = ReceiveSettings()
     completeness: CompletenessSettings = CompletenessSettings()
     detect: DetectSettings = DetectSettings()
+    deliver: DeliverSettings = DeliverSettings()
     ops: OpsSettings = OpsSettings()
     sources: Annotated[tuple[SourceSettings, ...], Field(validate_default=True)] = ()
     destinations: Annotated[tuple[DestinationSettings, ...], Field(validate_default=True)] = ()

@@ -5,10 +5,9 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
-from pydicom.uid import UID
 from pynetdicom import AE, evt
-from pynetdicom.presentation import PresentationContext
 
+from pacs_guard.deliver.negotiation import presentation_context
 from pacs_guard.errors import PermanentDeliveryError, TransientDeliveryError
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def open_association(
         assoc = ae.associate(
             destination.host,
             destination.port,
-            contexts=[_context(abstract, syntaxes) for abstract, syntaxes in contexts],
+            contexts=[presentation_context(abstract, syntaxes) for abstract, syntaxes in contexts],
             ae_title=destination.ae_title,
             evt_handlers=[(evt.EVT_CONN_OPEN, tune)],
         )
@@ -79,13 +78,6 @@ def drop(assoc: Association) -> None:
         except OSError:  # closed in the meantime, which is what is wanted
             connection = None
     assoc.abort()
-
-
-def _context(abstract: str, syntaxes: Sequence[str]) -> PresentationContext:
-    context = PresentationContext()
-    context.abstract_syntax = UID(abstract)
-    context.transfer_syntax = [UID(syntax) for syntax in syntaxes]
-    return context
 
 
 def _tune_socket(assoc: Association, seconds: float) -> None:

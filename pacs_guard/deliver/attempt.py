@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
 from pacs_guard.deliver.contexts import batches
+from pacs_guard.deliver.progress import Progress
 from pacs_guard.deliver.scu import StoreAssociation
 from pacs_guard.deliver.status import Disposition, disposition, sentence
 from pacs_guard.errors import (
@@ -21,9 +23,9 @@ from pacs_guard.errors import (
 if TYPE_CHECKING:
     import random
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from pacs_guard.config import DestinationSettings
+    from pacs_guard.config import DestinationSettings, Transport
     from pacs_guard.deliver.contexts import Batch
     from pacs_guard.deliver.metrics import DeliverMetrics
     from pacs_guard.deliver.scu import Stored
@@ -50,6 +52,8 @@ class Tools:
     ----------
     calling_ae : str
         The node's AE title.
+    transport : str
+        ``fast`` or ``stock``.
     spool : Spool
     forwarding : Forwarding
     metrics : DeliverMetrics
@@ -62,6 +66,7 @@ class Tools:
     """
 
     calling_ae: str
+    transport: Transport
     spool: Spool
     forwarding: Forwarding
     metrics: DeliverMetrics
@@ -89,11 +94,10 @@ class Attempt:
     ) -> None:
         self._delivery = delivery
         self._destination = destination
-        self._lease_seconds = lease_seconds
         self._tools = tools
+        self._progress = Progress(tools.forwarding, delivery, lease_seconds, tools.clock)
         self._log = _LOG.bind(study_id=delivery.study_id, destination=destination.name)
         self._transient_in_a_row = 0
-        self._renewed_at = tools.clock()
         self._error: str | None = None
         self._unfinished = False
         self._progressed = False
@@ -114,6 +118,8 @@ class Attempt:
                 self._send(batch)
         except EndOfAttempt:
             self._unfinished = True
+        finally:
+            self._progress.flush()
         if self._tools.stop.is_set() and self._unfinished and self._error is None:
             self._tools.forwarding.postpone(self._delivery)
             return
@@ -121,7 +127,7 @@ class Attempt:
 
     def _send(self, batch: Batch) -> None:
         association: StoreAssociation | None = None
-        waiting = list(batch.instances)
+        waiting = deque(batch.instances)
         try:
             while waiting:
                 if self._tools.stop.is_set():
@@ -130,15 +136,20 @@ class Attempt:
                     association = self._open(batch, waiting)
                 if association is None:
                     return
-                self._deliver(association, waiting.pop(0))
+                self._deliver(association, waiting.popleft())
         finally:
             if association is not None:
                 association.close()
 
-    def _open(self, batch: Batch, waiting: list[StoredInstance]) -> StoreAssociation | None:
+    def _open(self, batch: Batch, waiting: Iterable[StoredInstance]) -> StoreAssociation | None:
         try:
             return StoreAssociation(
-                self._destination, self._tools.calling_ae, batch.contexts, self._tools.spool, self._alive
+                self._tools.transport,
+                self._destination,
+                self._tools.calling_ae,
+                batch.contexts,
+                self._tools.spool,
+                self._progress.alive,
             )
         except PermanentDeliveryError as error:
             for instance in waiting:
@@ -186,14 +197,7 @@ class Attempt:
                 answer=sentence(stored.status, stored.comment),
                 transcoded_to=stored.transcoded_to,
             )
-        self._renewed_at = self._tools.clock()
-        self._tools.forwarding.item_delivered(
-            self._delivery,
-            instance.id,
-            status=stored.status,
-            transcoded_to=stored.transcoded_to,
-            seconds=self._lease_seconds,
-        )
+        self._progress.delivered(instance.id, status=stored.status, transcoded_to=stored.transcoded_to)
 
     def _failed(self, instance: StoredInstance, status: int | None, error: str, *, permanent: bool) -> None:
         kind = "permanent" if permanent else "transient"
@@ -201,23 +205,13 @@ class Attempt:
         self._tools.metrics.failed(self._destination.name, "permanent" if permanent else "transient")
         log = self._log.error if permanent else self._log.warning
         log("instance not delivered", instance_id=instance.id, kind=kind, error=error)
-        self._renewed_at = self._tools.clock()
-        self._tools.forwarding.item_failed(
-            self._delivery, instance.id, status=status, error=error, permanent=permanent, seconds=self._lease_seconds
-        )
+        self._progress.failed(instance.id, status=status, error=error, permanent=permanent)
         if permanent:
             return
         self._unfinished = True
         self._transient_in_a_row += 1
         if self._transient_in_a_row >= MAX_TRANSIENT_IN_A_ROW:
             raise EndOfAttempt
-
-    def _alive(self) -> None:
-        """Keep the lease during a long transfer, and end that if the study may no longer go."""
-        now = self._tools.clock()
-        if now - self._renewed_at > self._lease_seconds / 4:
-            self._tools.forwarding.renew(self._delivery, self._lease_seconds)
-            self._renewed_at = now
 
     def _finish(self, seconds: float) -> None:
         # a destination that takes something now and then is alive: only attempts in vain count

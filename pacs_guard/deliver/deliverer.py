@@ -1,4 +1,4 @@
-"""The deliver role: one thread for each destination, so that a dead one delays no other."""
+"""The deliver role: threads of its own for each destination, so that a dead one delays no other."""
 
 from __future__ import annotations
 
@@ -57,14 +57,27 @@ class Deliverer:
         clock: Callable[[], float],
         rng: random.Random | None = None,
         *,
-        poll_seconds: float = 0.5,
+        poll_seconds: float = 0.1,
     ) -> None:
         self._stop = threading.Event()
-        tools = Tools(settings.node.ae_title, spool, forwarding, metrics, clock, rng or random.Random(), self._stop)  # noqa: S311  # no secret
-        self._workers = [DestinationWorker(destination, tools) for destination in settings.destinations]
+        tools = Tools(
+            calling_ae=settings.node.ae_title,
+            transport=settings.deliver.transport,
+            spool=spool,
+            forwarding=forwarding,
+            metrics=metrics,
+            clock=clock,
+            rng=rng or random.Random(),  # noqa: S311  # no secret
+            stop=self._stop,
+        )
+        self._workers = [
+            DestinationWorker(destination, number, tools)
+            for destination in settings.destinations
+            for number in range(1, destination.associations + 1)
+        ]
         self._loops = [
             Loop(
-                f"deliver:{worker.name}",
+                f"deliver:{worker.name}:{worker.number}",
                 worker.step,
                 idle_seconds=poll_seconds,
                 stop=self._stop,
@@ -100,20 +113,26 @@ class Deliverer:
 
 
 class DestinationWorker:
-    """Claims and attempts the deliveries to one destination.
+    """Claims and attempts deliveries to one destination, one study after another, each over an association of its own.
+
+    An association ends with its study although the next could use it: to many a PACS its end says that the study is
+    whole.
 
     Parameters
     ----------
     destination : DestinationSettings
+    number : int
+        Among the workers of this destination.
     tools : Tools
     """
 
-    def __init__(self, destination: DestinationSettings, tools: Tools) -> None:
+    def __init__(self, destination: DestinationSettings, number: int, tools: Tools) -> None:
         self.name = destination.name
+        self.number = number
         self._destination = destination
         self._tools = tools
         self._owner_prefix = f"{socket.gethostname()}:deliver:{destination.name}:"
-        self._owner = f"{self._owner_prefix}{os.getpid()}"
+        self._owner = f"{self._owner_prefix}{os.getpid()}:{number}"
         # nothing between two signs of life takes longer than this
         self._lease_seconds = max(_SHORTEST_LEASE_SECONDS, 2 * _all_timeouts(destination))
 
@@ -123,6 +142,8 @@ class DestinationWorker:
 
     def step(self) -> bool:
         """Make one attempt at one study, and return whether there was one."""
+        if not self._tools.forwarding.is_due(self.name):
+            return False
         delivery = self._tools.forwarding.claim(self.name, self._owner, self._lease_seconds)
         if delivery is None:
             return False

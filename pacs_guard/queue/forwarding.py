@@ -15,9 +15,11 @@ from pacs_guard.queue.statements import insert_or_ignore
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from sqlalchemy import Select
     from sqlalchemy.engine import Connection, RowMapping
 
     from pacs_guard.queue.database import Database
+    from pacs_guard.queue.rows import DeliveredItem
 
 
 def enqueue_deliveries(connection: Connection, study_id: int, destinations: Sequence[str], now: float) -> None:
@@ -80,25 +82,18 @@ class Forwarding:
         self._database = database
         self._clock = clock
 
+    def is_due(self, destination: str) -> bool:
+        """Whether a delivery to `destination` waits to be claimed; a look that takes no writer's turn."""
+        now = self._clock()
+        with self._database.read() as connection:
+            return connection.execute(_due(destination, now).with_only_columns(deliveries.c.id)).first() is not None
+
     def claim(self, destination: str, owner: str, seconds: float) -> ClaimedDelivery | None:
         """Lease the next due delivery to `destination`, or return None."""
         now = self._clock()
         lease = Lease(owner, now + seconds)
         with self._database.write() as connection:
-            query = (
-                sa.select(deliveries, studies.c.study_uid)
-                .join(studies)
-                .where(
-                    deliveries.c.destination == destination,
-                    deliveries.c.state == ItemState.PENDING,
-                    deliveries.c.not_before <= now,
-                    sa.or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now),
-                    studies.c.state == StudyState.FORWARDING,
-                )
-                .order_by(deliveries.c.not_before, deliveries.c.id)
-                .limit(1)
-                .with_for_update(skip_locked=True, of=deliveries)
-            )
+            query = _due(destination, now).with_for_update(skip_locked=True, of=deliveries)
             row = connection.execute(query).mappings().first()
             if row is None:
                 return None
@@ -130,27 +125,36 @@ class Forwarding:
             extended = self._extend(connection, delivery, seconds)
         _raise_if_lost(extended, delivery)
 
-    def item_delivered(
-        self, delivery: ClaimedDelivery, instance_id: int, *, status: int, transcoded_to: str | None, seconds: float
-    ) -> None:
-        """Write down that the destination has an instance, and extend the lease.
+    def items_delivered(self, delivery: ClaimedDelivery, items: Sequence[DeliveredItem], *, seconds: float) -> None:
+        """Write down in one commit that the destination has some instances, and extend the lease.
 
         Raises
         ------
         LeaseLostError
-            If the study may no longer be forwarded, or the lease is lost. The instance counts as delivered all the
+            If the study may no longer be forwarded, or the lease is lost. The instances count as delivered all the
             same.
         """
-        self._item(
-            delivery,
-            instance_id,
-            seconds,
-            state=ItemState.DELIVERED,
-            status=status,
-            error=None,
-            transcoded_to=transcoded_to,
-            delivered_at=self._clock(),
+        statement = (
+            sa.update(delivery_items)
+            .where(
+                delivery_items.c.delivery_id == delivery.id,
+                delivery_items.c.instance_id == sa.bindparam("item_instance_id"),
+            )
+            .values(state=ItemState.DELIVERED, error=None)
         )
+        rows = [
+            {
+                "item_instance_id": item.instance_id,
+                "status": item.status,
+                "transcoded_to": item.transcoded_to,
+                "delivered_at": item.at,
+            }
+            for item in items
+        ]
+        with self._database.write() as connection:
+            extended = self._extend(connection, delivery, seconds)
+            connection.execute(statement, rows)
+        _raise_if_lost(extended, delivery)
 
     def item_failed(
         self,
@@ -169,23 +173,17 @@ class Forwarding:
         LeaseLostError
             If the study may no longer be forwarded, or the lease is lost.
         """
-        self._item(
-            delivery,
-            instance_id,
-            seconds,
-            state=ItemState.FAILED if permanent else ItemState.PENDING,
-            status=status,
-            error=error,
-            attempts=delivery_items.c.attempts + 1,
-        )
-
-    def _item(self, delivery: ClaimedDelivery, instance_id: int, seconds: float, **changes: Any) -> None:
         with self._database.write() as connection:
             extended = self._extend(connection, delivery, seconds)
             connection.execute(
                 sa.update(delivery_items)
                 .where(delivery_items.c.delivery_id == delivery.id, delivery_items.c.instance_id == instance_id)
-                .values(**changes)
+                .values(
+                    state=ItemState.FAILED if permanent else ItemState.PENDING,
+                    status=status,
+                    error=error,
+                    attempts=delivery_items.c.attempts + 1,
+                )
             )
         _raise_if_lost(extended, delivery)
 
@@ -336,6 +334,23 @@ def lock_study(connection: Connection, study_id: int) -> RowMapping:
     if row is None:
         raise NotFoundError(f"there is no study {study_id}")
     return row
+
+
+def _due(destination: str, now: float) -> Select[Any]:
+    """Return the query for the delivery to a destination that is next."""
+    return (
+        sa.select(deliveries, studies.c.study_uid)
+        .join(studies)
+        .where(
+            deliveries.c.destination == destination,
+            deliveries.c.state == ItemState.PENDING,
+            deliveries.c.not_before <= now,
+            sa.or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now),
+            studies.c.state == StudyState.FORWARDING,
+        )
+        .order_by(deliveries.c.not_before, deliveries.c.id)
+        .limit(1)
+    )
 
 
 def _raise_if_lost(extended: bool, delivery: ClaimedDelivery) -> None:

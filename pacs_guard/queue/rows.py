@@ -103,6 +103,27 @@ class ClaimedDelivery:
 
 
 @dataclass(frozen=True, slots=True)
+class DeliveredItem:
+    """An instance that a destination has.
+
+    Attributes
+    ----------
+    instance_id : int
+    status : int
+        Of the C-STORE response.
+    transcoded_to : str or None
+        Transfer syntax that it was sent in, if that is not its own.
+    at : float
+        When it was answered, seconds since the epoch.
+    """
+
+    instance_id: int
+    status: int
+    transcoded_to: str | None
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
 class StudySummary:
     """A study as a person sees it in a list.
 

@@ -100,6 +100,7 @@ class Node:
         self.review = Review(self.database, time.time)
         self.outbox = Outbox(self.database, time.time)
         self.metrics = Metrics()
+        self.transport = "fast"
 
     def receive(self, content: bytes, *, sop: str | None = None) -> StoredInstance:
         """Store an instance; `sop` replaces the SOP Instance UID that the receiver would have read."""
@@ -160,6 +161,7 @@ class Node:
         settings = Settings(
             sources=[{"name": "ct", "ae_titles": ["CT1"]}],
             destinations=[destination.model_dump() for destination in destinations],
+            deliver={"transport": self.transport},
         )
         deliverer = Deliverer(
             settings, self.spool, self.forwarding, self.metrics, time.time, random.Random(1), poll_seconds=0.02

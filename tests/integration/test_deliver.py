@@ -43,6 +43,15 @@ def node(tmp_path):
     node.database.close()
 
 
+@pytest.fixture(params=["fast", "stock"])
+def transport(request, node):
+    """Run a test over both transports."""
+    node.transport = request.param
+
+
+over_both = pytest.mark.usefixtures("transport")
+
+
 @pytest.fixture
 def study():
     return f"2.25.{uuid.uuid4().int % 10**30 + 1}"  # short enough to make others under it
@@ -73,6 +82,7 @@ def by_uid(contents: list[bytes]) -> dict[str, bytes]:
     }
 
 
+@over_both
 @peers.needs_dcmtk
 def test_every_syntax_reaches_storescp_byte_for_byte(node, study, tmp_path):
     sent = many_syntaxes(study, tmp_path)
@@ -84,6 +94,7 @@ def test_every_syntax_reaches_storescp_byte_for_byte(node, study, tmp_path):
     assert node.metrics.counts == {("delivered", "pacs", "native"): len(sent), ("study", "pacs"): 1}
 
 
+@over_both
 @peers.needs_orthanc
 @peers.needs_dcmtk
 def test_every_syntax_reaches_orthanc_byte_for_byte(node, study, tmp_path):
@@ -97,6 +108,7 @@ def test_every_syntax_reaches_orthanc_byte_for_byte(node, study, tmp_path):
     assert node.metrics.counts["delivered", "pacs", "native"] == len(sent)
 
 
+@over_both
 @peers.needs_dcmtk
 def test_a_destination_that_takes_implicit_only_gets_lossless_transcodes(node, study, tmp_path):
     sent = many_syntaxes(study, tmp_path)
@@ -119,6 +131,7 @@ def test_a_destination_that_takes_implicit_only_gets_lossless_transcodes(node, s
     assert transcoded.count(None) == 1
 
 
+@over_both
 def test_a_lossy_instance_is_never_transcoded(node, study, tmp_path):
     lossy = part10("SC_rgb_jpeg_dcmtk.dcm", study=study)
     assert pydicom.dcmread(io.BytesIO(lossy)).file_meta.TransferSyntaxUID == JPEGBaseline8Bit
@@ -143,6 +156,7 @@ def test_nothing_is_transcoded_where_that_is_switched_off(node, study):
     assert node.metrics.counts["failed", "pacs", "permanent"] == 1
 
 
+@over_both
 def test_a_pacs_that_is_down_gets_the_study_once_it_is_up(node, study):
     port = peers.free_port()
     number = node.forward(part10(study=study))
@@ -167,6 +181,7 @@ def test_a_pacs_that_stays_down_is_given_up_and_can_be_retried(node, study):
             assert len(received) == 2
 
 
+@over_both
 def test_a_refused_instance_keeps_no_other_back(node, study):
     bad, odd, busy, warned, known = (f"{study}.9.{i}" for i in range(5))
     once = {busy: 0xA700}
@@ -201,6 +216,7 @@ def test_three_transient_failures_in_a_row_end_the_attempt(node, study):
     assert node.state(number) == "forwarding"
 
 
+@over_both
 def test_an_association_aborted_on_one_instance_is_opened_again_for_the_rest(node, study):
     poison = f"{study}.9.1"
     poisoned = [poison]
@@ -220,6 +236,7 @@ def test_an_association_aborted_on_one_instance_is_opened_again_for_the_rest(nod
     assert node.metrics.counts["delivered", "pacs", "native"] == 4
 
 
+@over_both
 def test_an_association_rejected_for_the_calling_ae_is_tried_again(node, study):
     port = peers.free_port()
     number = node.forward(part10(study=study))
@@ -300,6 +317,7 @@ def accept_association(connection: socket.socket) -> None:
     connection.sendall(answer.encode())
 
 
+@over_both
 @pytest.mark.parametrize("greeting", [None, accept_association], ids=["no association", "no answer"])
 def test_a_peer_that_never_answers_is_a_transient_failure_within_the_time_outs(node, study, greeting):
     with silent_peer(greeting=greeting) as port:
@@ -314,6 +332,7 @@ def test_a_peer_that_never_answers_is_a_transient_failure_within_the_time_outs(n
     assert node.items()[0][2] == "pending"
 
 
+@over_both
 def test_a_peer_that_stops_reading_is_a_transient_failure_within_the_time_outs(node, study):
     ds = pydicom.dcmread(io.BytesIO(part10(study=study)))
     ds.Rows = ds.Columns = 4096
@@ -331,6 +350,7 @@ def test_a_peer_that_stops_reading_is_a_transient_failure_within_the_time_outs(n
     assert node.state(number) == "forwarding"
 
 
+@over_both
 def test_altered_bytes_in_the_spool_are_never_sent(node, study):
     first = node.receive(part10(study=study))
     node.receive(part10(study=study))
@@ -391,7 +411,7 @@ with node.deliverer(pacs(int(sys.argv[3]))):
 """
 
 
-def test_after_a_crash_in_the_middle_only_the_rest_is_sent(node, study, tmp_path):
+def test_after_a_crash_in_the_middle_the_rest_is_sent_and_little_else(node, study, tmp_path):
     process: list[subprocess.Popen] = []
 
     def answer(_event):
@@ -404,11 +424,12 @@ def test_after_a_crash_in_the_middle_only_the_rest_is_sent(node, study, tmp_path
         program = [sys.executable, "-c", CRASHING, str(Path(__file__).parents[2]), str(tmp_path), str(port)]
         process.append(subprocess.Popen(program))
         process[0].wait(30)
-        assert sum(item[2] == "delivered" for item in node.items()) == 3
+        known = sum(item[2] == "delivered" for item in node.items())
+        assert 1 <= known <= 3  # the fourth was taken, but its answer never arrived
         with node.deliverer(pacs(port)):
             node.wait_for(number, "delivered")
-    # the fourth was taken, but its answer never arrived
-    assert len(received_) == 11
+    # what was taken but not yet written down went twice, and nothing else did
+    assert len(received_) == 10 + 4 - known
     assert len(set(received_)) == 10
 
 
@@ -431,6 +452,7 @@ def test_shutdown_finishes_the_instance_under_way_and_leaves_the_rest(node, stud
         assert node.forwarding.claim("pacs", "another", 60) is not None
 
 
+@over_both
 @pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
 @pytest.mark.parametrize("sop", ["1.2.03.4", "not-a-uid", "1..2"])
 def test_an_identifier_that_is_no_uid_is_sent_as_it_came(node, study, sop):

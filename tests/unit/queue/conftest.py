@@ -27,6 +27,7 @@ from pacs_guard.queue.intake import Intake
 from pacs_guard.queue.outbox import Outbox
 from pacs_guard.queue.reports import Reports
 from pacs_guard.queue.review import Review
+from pacs_guard.queue.rows import DeliveredItem
 from pacs_guard.queue.schema import REVISION, metadata
 from pacs_guard.queue.upkeep import Upkeep
 
@@ -165,7 +166,7 @@ class Node:
         claimed = self.forwarding.claim(destination, "deliverer", 60)
         assert claimed is not None
         for instance in claimed.pending:
-            self.forwarding.item_delivered(claimed, instance.id, status=0, transcoded_to=None, seconds=60)
+            self.forwarding.items_delivered(claimed, [DeliveredItem(instance.id, 0, None, 0.0)], seconds=60)
         self.forwarding.finish(claimed, error=None, retry_in=None)
         return claimed
 

@@ -6,6 +6,7 @@ import pytest
 
 from pacs_guard.domain.lifecycle import StudyState
 from pacs_guard.errors import LeaseLostError, NotFoundError
+from pacs_guard.queue.rows import DeliveredItem
 
 
 def claim(node, destination="pacs", owner="deliverer"):
@@ -13,7 +14,7 @@ def claim(node, destination="pacs", owner="deliverer"):
 
 
 def delivered(node, delivery, number):
-    node.forwarding.item_delivered(delivery, number, status=0, transcoded_to=None, seconds=60)
+    node.forwarding.items_delivered(delivery, [DeliveredItem(number, 0, None, 0.0)], seconds=60)
 
 
 def failed(node, delivery, number, *, permanent):
@@ -174,7 +175,7 @@ def test_destination_added_later_gets_the_whole_study_with_its_next_instance(nod
 def test_transcoding_is_recorded(node, instance):
     node.forward(instance(1))
     delivery = claim(node)
-    node.forwarding.item_delivered(delivery, 1, status=0, transcoded_to="1.2.840.10008.1.2.1", seconds=60)
+    node.forwarding.items_delivered(delivery, [DeliveredItem(1, 0, "1.2.840.10008.1.2.1", 0.0)], seconds=60)
     items = node.everything()["delivery_items"]
     assert any("1.2.840.10008.1.2.1" in map(str, row) for row in items)
 

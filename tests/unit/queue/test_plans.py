@@ -15,8 +15,7 @@ def statements(node, instance):
     caught = []
 
     def remember(_connection, _cursor, statement, parameters, _context, many):
-        if not many:
-            caught.append((statement, parameters))
+        caught.append((statement, parameters[0] if many else parameters))
 
     node.complete(instance(1), instance(2))
     sa.event.listen(node.database.engine, "before_cursor_execute", remember)
@@ -24,6 +23,7 @@ def statements(node, instance):
     node.assessing.bypass_overdue({}, Policy())
     node.decide()
     node.assessing.expire_leases()
+    assert node.forwarding.is_due("pacs")
     node.deliver()
     sa.event.remove(node.database.engine, "before_cursor_execute", remember)
     return caught

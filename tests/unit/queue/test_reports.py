@@ -6,6 +6,7 @@ import pytest
 import sqlalchemy as sa
 
 from pacs_guard.queue.reports import LedgerLine
+from pacs_guard.queue.rows import DeliveredItem
 from pacs_guard.queue.schema import association_studies, delivery_items, instances
 
 
@@ -23,7 +24,7 @@ def test_ledger_adds_up_on_every_step_of_the_way(node, instance):
     node.decide()
     assert line(node).waiting == 2
     delivery = node.forwarding.claim("pacs", "d", 60)
-    node.forwarding.item_delivered(delivery, 1, status=0, transcoded_to=None, seconds=60)
+    node.forwarding.items_delivered(delivery, [DeliveredItem(1, 0, None, 0.0)], seconds=60)
     assert line(node) == LedgerLine("ct", received=2, delivered=1, waiting=1, duplicates=1)
     node.forwarding.finish(delivery, error="gone", retry_in=None)
     assert line(node) == LedgerLine("ct", received=2, delivered=1, failed=1, duplicates=1)
@@ -86,7 +87,7 @@ def test_ledger_does_not_add_up_when_a_row_is_lost(node, instance):
 def test_ledger_does_not_add_up_when_bytes_are_lost_before_they_were_delivered(node, instance):
     node.forward(instance(1), instance(2))
     delivery = node.forwarding.claim("pacs", "d", 60)
-    node.forwarding.item_delivered(delivery, 1, status=0, transcoded_to=None, seconds=60)
+    node.forwarding.items_delivered(delivery, [DeliveredItem(1, 0, None, 0.0)], seconds=60)
     node.upkeep.mark_missing([1, 2], missing=True)
     assert line(node) == LedgerLine("ct", received=2, delivered=1, missing=1)
     assert not line(node).adds_up

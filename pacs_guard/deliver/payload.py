@@ -1,0 +1,82 @@
+"""Data sets as they go out: read from the spool once, checked, and handed on in pieces."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from pacs_guard.errors import SpoolCorruptError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pacs_guard.domain.instance import StoredInstance
+    from pacs_guard.spool.store import Spool
+
+PIECE_BYTES = 1 << 22
+"""Instances up to this size are read once; of larger ones no more than this is ever held."""
+
+
+class VerifiedReader:
+    """Reads one instance after another through one buffer.
+
+    Parameters
+    ----------
+    spool : Spool
+    piece_bytes : int
+        Most bytes held, an even number.
+    """
+
+    def __init__(self, spool: Spool, piece_bytes: int = PIECE_BYTES) -> None:
+        self._spool = spool
+        self._piece_bytes = piece_bytes
+        self._buffer = bytearray()
+
+    def pieces(self, instance: StoredInstance) -> Iterator[memoryview]:
+        """Yield an instance's data set; by the first piece all of it has been compared with its hash.
+
+        Each piece is valid until the next is asked for.
+
+        Raises
+        ------
+        SpoolCorruptError
+            Before the first piece, if its bytes are not those that were received.
+        SpoolError
+            If it cannot be opened just now.
+        """
+        if instance.length > self._piece_bytes:
+            self._spool.verify(instance)
+            yield from self._read(instance)
+            return
+        for piece in self._read(instance):
+            if hashlib.sha256(piece).hexdigest() != instance.key.sha256:
+                raise SpoolCorruptError(f"instance {instance.id}: the bytes in {instance.path} are not those received")
+            yield piece
+
+    def _read(self, instance: StoredInstance) -> Iterator[memoryview]:
+        size = min(instance.length, self._piece_bytes)
+        if len(self._buffer) < size:
+            self._buffer = bytearray(size)
+        left = instance.length
+        with self._spool.open(instance) as file:
+            while True:
+                piece = memoryview(self._buffer)[: min(size, left)]
+                self._fill(file, piece, instance)
+                left -= len(piece)
+                yield piece
+                if not left:
+                    return
+
+    @staticmethod
+    def _fill(file: object, piece: memoryview, instance: StoredInstance) -> None:
+        filled = 0
+        while filled < len(piece):
+            try:
+                count = file.readinto(piece[filled:])  # type: ignore[attr-defined]  # BinaryIO does not declare it
+            except OSError as error:
+                raise SpoolCorruptError(  # a bad sector, most likely
+                    f"instance {instance.id}: {instance.path} cannot be read: {error}"
+                ) from error
+            if not count:
+                raise SpoolCorruptError(f"instance {instance.id}: {instance.path} was cut short while it was read")
+            filled += count

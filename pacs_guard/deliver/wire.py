@@ -1,0 +1,195 @@
+"""A connection that is written in large pieces and read in small ones, and that never waits without a limit."""
+
+from __future__ import annotations
+
+import fcntl
+import select
+import socket
+import struct
+import termios
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from pacs_guard.errors import TransientDeliveryError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+_READ_BYTES = 1 << 16
+_BUFFERS_AT_ONCE = 512  # the system takes at most 1024 (IOV_MAX)
+_FIRST_TICK_SECONDS = 0.05
+_TICK_SECONDS = 0.5
+_GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
+_QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)  # Linux
+
+
+class Wire:
+    """A TCP connection to a destination; used by one thread.
+
+    Parameters
+    ----------
+    connection : socket.socket
+        Connected; belongs to this object from now on.
+    name : str
+        The destination, for errors.
+    write_timeout : float
+        Seconds without any byte taken before the destination counts as stuck.
+    alive : callable
+        Called every now and then while waiting; what it raises ends the wait.
+    """
+
+    def __init__(self, connection: socket.socket, name: str, write_timeout: float, alive: Callable[[], None]) -> None:
+        self._connection = connection
+        self._name = name
+        self._write_timeout = write_timeout
+        self._alive = alive
+        self._early = bytearray()
+        connection.setblocking(False)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._poll = select.poll()
+        self._poll.register(connection, 0)
+
+    def send(self, buffers: Iterable[bytes | memoryview]) -> None:
+        """Send buffers one after another.
+
+        What arrives meanwhile is kept for `receive`, so that an abort is not waited for until the peer reads again.
+
+        Raises
+        ------
+        TransientDeliveryError
+            If the peer takes nothing within the time-out, or is gone.
+        """
+        group: list[bytes | memoryview] = []
+        for buffer in buffers:
+            group.append(buffer)
+            if len(group) == _BUFFERS_AT_ONCE:
+                self._send_group(group)
+                group = []
+        if group:
+            self._send_group(group)
+
+    def receive(self, timeout: float, waiting_for: str) -> bytes:
+        """Return what arrives next.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds; counted anew as long as the peer still takes what was sent before.
+        waiting_for : str
+            Ends the sentence of the error.
+
+        Raises
+        ------
+        TransientDeliveryError
+            If nothing arrives in time, or the peer closed the connection.
+        """
+        if self._early:
+            early = bytes(self._early)
+            self._early.clear()
+            return early
+        deadline, tick = time.monotonic() + timeout, _FIRST_TICK_SECONDS
+        unread = self._unacknowledged()
+        while True:
+            self._acknowledge_at_once()
+            data = self._read()
+            if data is not None:
+                return data
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TransientDeliveryError(f"{self._name} {waiting_for} within {timeout:g} s")
+            if not self._wait(select.POLLIN, min(left, tick)):
+                self._alive()
+                tick = _TICK_SECONDS
+                before, unread = unread, self._unacknowledged()
+                if unread < before:  # a slow line is not a silent peer
+                    deadline = time.monotonic() + timeout
+
+    def pending(self) -> bytes:
+        """Return what has arrived already, without waiting; empty if nothing has.
+
+        Raises
+        ------
+        TransientDeliveryError
+            If the peer closed the connection.
+        """
+        data = self._read()
+        if data is not None:
+            self._early += data
+        early = bytes(self._early)
+        self._early.clear()
+        return early
+
+    def send_if_room(self, data: bytes) -> None:
+        """Send a few bytes if the peer takes them now; a peer that is gone does not matter."""
+        with suppress(OSError):
+            self._connection.send(data)
+
+    def close(self) -> None:
+        """Close the connection; what the peer has not read yet may be lost."""
+        self._connection.close()
+
+    def _send_group(self, group: list[bytes | memoryview]) -> None:
+        first, last_progress = 0, time.monotonic()
+        while first < len(group):
+            sent = self._write(group[first:] if first else group)
+            if sent is None:
+                self._wait_writable(last_progress)
+                continue
+            last_progress = time.monotonic()
+            while first < len(group) and sent >= len(group[first]):
+                sent -= len(group[first])
+                first += 1
+            if sent:
+                group[first] = memoryview(group[first])[sent:]
+
+    def _write(self, buffers: list[bytes | memoryview]) -> int | None:
+        """Return how many bytes were taken, None if there is no room now."""
+        try:
+            return self._connection.sendmsg(buffers)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise self._gone(error) from error
+
+    def _wait_writable(self, last_progress: float) -> None:
+        events = self._wait(select.POLLIN | select.POLLOUT, _TICK_SECONDS)
+        if events & select.POLLIN:
+            self._early += self._read() or b""
+        if not events & select.POLLOUT:
+            self._alive()
+        if time.monotonic() - last_progress > self._write_timeout:
+            raise TransientDeliveryError(f"{self._name} has not read anything for {self._write_timeout:g} s")
+
+    def _wait(self, events: int, seconds: float) -> int:
+        self._poll.modify(self._connection, events)
+        ready = self._poll.poll(max(1, int(seconds * 1000)))
+        found = ready[0][1] if ready else 0
+        # a connection that is gone is readable and writable: the call says how it went
+        return found | (events if found & _GONE else 0)
+
+    def _read(self) -> bytes | None:
+        """Return what is there, None if that is nothing."""
+        try:
+            data = self._connection.recv(_READ_BYTES)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise self._gone(error) from error
+        if not data:
+            raise TransientDeliveryError(f"{self._name} broke the association off: it closed the connection")
+        return data
+
+    def _acknowledge_at_once(self) -> None:
+        # a peer that sends its answer in two writes under Nagle's algorithm would wait 40 ms for our acknowledgement
+        if _QUICK_ACK is not None:
+            self._connection.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
+
+    def _unacknowledged(self) -> int:
+        """Return how many bytes the peer's side has not taken yet."""
+        answer = fcntl.ioctl(self._connection, termios.TIOCOUTQ, b"\0\0\0\0")
+        count: int = struct.unpack("i", answer)[0]
+        return count
+
+    def _gone(self, error: OSError) -> TransientDeliveryError:
+        return TransientDeliveryError(f"{self._name} broke the association off: {error.strerror or error}")
