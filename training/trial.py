@@ -14,7 +14,7 @@ from pacs_guard.detect.lungs import lung_mask
 from pacs_guard.detect.scoremap import NOTHING, agreement
 from pacs_guard.domain.verdict import FindingKind
 from pacs_guard.simulate import inject_nodule, remove_nodule
-from pacs_guard.simulate.tamper import CUBE_MM
+from pacs_guard.simulate.cube import CUBE_MM
 from training.protocol import group_bootstrap
 from training.report import HIT_MM, Figure
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -51,6 +51,16 @@ class Volume:
             float(first[0] + row_direction[0] * column_spacing * x + column_direction[0] * row_spacing * y),
             float(first[1] + row_direction[1] * column_spacing * x + column_direction[1] * row_spacing * y),
             float(first[2] + row_direction[2] * column_spacing * x + column_direction[2] * row_spacing * y),
+        )
+
+    def part(self, first: int, last: int) -> Volume:
+        """Return slices `first` to before `last` as a volume of their own, with pixels of its own."""
+        return replace(
+            self,
+            hu=self.hu[first:last].copy(),
+            padding=None if self.padding is None else self.padding[first:last],
+            positions_mm=self.positions_mm[first:last],
+            sop_uids=self.sop_uids[first:last],
         )
 
     def depth_of(self, index: int) -> float:

@@ -51,6 +51,7 @@ def write_series(
     *,
     transfer_syntax_uid: str = ExplicitVRLittleEndian,
     description: str = "chest",
+    derivation: str = "no patient was scanned",
     acquired: datetime = _ACQUIRED,
 ) -> list[Path]:
     """Write a volume as one file per slice, CT Image Storage (PS3.3 A.3).
@@ -67,6 +68,8 @@ def write_series(
         One of `WRITABLE`.
     description : str
         Follows SIMULATED in StudyDescription and SeriesDescription.
+    derivation : str
+        Follows SIMULATED in DerivationDescription and ImageComments.
     acquired : datetime
         Date and time of study, series and images.
 
@@ -89,7 +92,7 @@ def write_series(
     paths = []
     for i in range(len(volume.hu)):
         path = folder / f"{i + 1:04d}.dcm"
-        _encoded(_image(volume, i, common), syntax).save_as(path, enforce_file_format=True)
+        _encoded(_image(volume, i, common, derivation), syntax).save_as(path, enforce_file_format=True)
         paths.append(path)
     return paths
 
@@ -116,13 +119,12 @@ def _common(volume: Volume, description: str, acquired: datetime) -> Dataset:
     return ds
 
 
-def _image(volume: Volume, index: int, common: Dataset) -> FileDataset:
+def _image(volume: Volume, index: int, common: Dataset, derivation: str) -> FileDataset:
     ds = FileDataset("", {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
     ds.update(common)
     ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, volume.sop_uids[index]
     ds.ImageType = ["DERIVED", "PRIMARY", "AXIAL"]
-    ds.DerivationDescription = "simulated, no patient was scanned"
-    ds.ImageComments = f"{SIMULATED}: no patient was scanned"
+    ds.DerivationDescription = ds.ImageComments = f"{SIMULATED}: {derivation}"
     ds.QualityControlImage, ds.BurnedInAnnotation, ds.LossyImageCompression = "YES", "NO", "00"
     ds.InstanceNumber = index + 1
     slice_mm, row_mm, column_mm = volume.spacing_mm

@@ -65,7 +65,7 @@ def shams(cases: Iterable[Case], *, seed: int) -> Iterator[Case]:
     for case in cases:
         every = _EVERY_CLEAN if len(case.volume.hu) > 2 else 1
         for index in range(0, len(case.volume.hu), every):
-            one = _one(case.volume, index)
+            one = case.volume.part(index, index + 1)
             hu, places = _with_nodules(one, case.labels, rng)
             if places:
                 shown = replace(one, hu=hu[None])
@@ -120,24 +120,10 @@ def _altered(case: Case, kind: FindingKind, rng: np.random.Generator) -> Case | 
     off = round(rng.uniform(-most, most) / volume.spacing_mm[0])
     shown = min(max(middle + off, 0), len(part.hu) - 1)
     label = Label(kind, site[2], site[1])
-    return Case("simulated", case.group, f"{case.name} {kind} {index}", _one(part, shown), (label,))
+    return Case("simulated", case.group, f"{case.name} {kind} {index}", part.part(shown, shown + 1), (label,))
 
 
 def _part(volume: Volume, index: int) -> tuple[Volume, int]:
     """Cut out the slices that an alteration around `index` can reach."""
     half = int(np.ceil(_HALF_MM / volume.spacing_mm[0]))
-    return _cut(volume, max(0, index - half), index + half + 1), min(index, half)
-
-
-def _one(volume: Volume, index: int) -> Volume:
-    return _cut(volume, index, index + 1)
-
-
-def _cut(volume: Volume, first: int, last: int) -> Volume:
-    return replace(
-        volume,
-        hu=volume.hu[first:last].copy(),
-        padding=None if volume.padding is None else volume.padding[first:last],
-        positions_mm=volume.positions_mm[first:last],
-        sop_uids=volume.sop_uids[first:last],
-    )
+    return volume.part(max(0, index - half), index + half + 1), min(index, half)
