@@ -32,6 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     index.add_argument("--data", type=Path, required=True, help="folder with ctgan/, clean/ or both")
     index.add_argument("--table", type=Path, help="CSV file to write")
     index.add_argument("--sheets", type=Path, help="folder to write a sheet of pictures of each class into")
+    index.add_argument("--cache", type=Path, help="folder to keep what was read in; ~/.cache/pacs-guard if not given")
     index.set_defaults(run=_index)
     fit = commands.add_parser("fit", help="train a model and write its bundle")
     fit.add_argument("model", choices=["forensic"])
@@ -49,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     what = summary.add_mutually_exclusive_group(required=True)
     what.add_argument("--data", type=Path, help="folder with ctgan/, clean/ or both")
     what.add_argument("bundle", nargs="?", help="name, or folder; it is verified first")
+    summary.add_argument("--cache", type=Path, help="as for index")
     summary.set_defaults(run=_summary)
     _add_experiment(commands)
     exported = commands.add_parser("export", help="fit one classifier and write a bundle that the node runs")
@@ -89,7 +91,7 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 def _index(options: argparse.Namespace) -> None:
     from training.console import index_command  # noqa: PLC0415  # commands import what they need
 
-    index_command(options.data, options.table, options.sheets)
+    index_command(options.data, options.table, options.sheets, options.cache)
 
 
 def _experiment(options: argparse.Namespace) -> None:
@@ -131,7 +133,7 @@ def _summary(options: argparse.Namespace) -> None:
     if options.data is not None:
         from training.console import summary_command  # noqa: PLC0415  # commands import what they need
 
-        summary_command(options.data)
+        summary_command(options.data, options.cache)
         return
     from pacs_guard.detect.bundle import find_bundle, load_bundle  # noqa: PLC0415  # commands import what they need
 

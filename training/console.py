@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pacs_guard.errors import ConfigurationError
@@ -15,25 +17,28 @@ from training.settings import ProtocolName, read_experiments, read_size
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterable
-    from pathlib import Path
 
     from training.experiments import Plan
     from training.index import Index
     from training.settings import Experiment
 
 RUN = "run.json"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pacs-guard"
+"""Where ``index`` and ``summary`` keep what they read of a data folder, if not told where."""
+
 _ON_SHEET = 6
 _SHEET_SHAPE = (192, 192)
 
 
-def index_command(data: Path, table: Path | None, sheets: Path | None = None) -> None:
+def index_command(data: Path, table: Path | None, sheets: Path | None = None, cache: Path | None = None) -> None:
     """Read a data folder, say line by line what is missing or wrong, and what there is.
 
     The table, and a sheet of pictures of each class, are written if asked for.
     """
-    from training.index import read_index, summary_lines, write_table  # noqa: PLC0415  # commands import what they need
+    from training.datasets import read_index  # noqa: PLC0415  # commands import what they need
+    from training.index import summary_lines, write_table  # noqa: PLC0415
 
-    index = read_index(data)
+    index = read_index(data, cache or CACHE)
     for line in index.problems:
         print(line, file=sys.stderr)
     if table is not None:
@@ -54,22 +59,23 @@ def _write_sheets(index: Index, folder: Path) -> None:
         print(f"wrote {folder / kind}.png")
 
 
-def summary_command(data: Path) -> None:
+def summary_command(data: Path, cache: Path | None = None) -> None:
     """Say what a data folder holds."""
-    from training.index import read_index, summary_lines  # noqa: PLC0415  # commands import what they need
+    from training.datasets import read_index  # noqa: PLC0415  # commands import what they need
+    from training.index import summary_lines  # noqa: PLC0415
 
-    print("\n".join(summary_lines(read_index(data))))
+    print("\n".join(summary_lines(read_index(data, cache or CACHE))))
 
 
 def experiment_command(options: argparse.Namespace) -> None:
     """Run one experiment or all, show how far it is, and write the report even if it ends early."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
+    from training.datasets import read_index  # noqa: PLC0415
     from training.experiments import run  # noqa: PLC0415  # commands import what they need
-    from training.index import read_index  # noqa: PLC0415
 
     plan = plan_of(options)
-    index = read_index(options.data)
+    index = read_index(options.data, _cache(options))
     if plan.weights.warning:
         print(plan.weights.warning, file=sys.stderr)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -84,7 +90,7 @@ def experiment_command(options: argparse.Namespace) -> None:
             def say(text: str) -> None:
                 progress.update(task, description=text)
 
-            for result in run(plan, index, options.out, options.cache or options.out / "cache", say=say):
+            for result in run(plan, index, options.out, _cache(options), say=say):
                 done.append(result)
                 progress.advance(task)
                 progress.console.print(_line(result), highlight=False)
@@ -95,15 +101,15 @@ def experiment_command(options: argparse.Namespace) -> None:
 
 def export_command(options: argparse.Namespace) -> None:
     """Write the bundle of one classifier, and its figure."""
+    from training.datasets import read_index  # noqa: PLC0415
     from training.export import export  # noqa: PLC0415  # commands import what they need
-    from training.index import read_index  # noqa: PLC0415
 
     plan = plan_of(options)
     if len(plan.experiments) != 1 or len(plan.classifiers) != 1:
         raise ConfigurationError(["export needs one experiment and one classifier"])
     if plan.weights.warning and plan.classifiers[0] not in CONVENTIONAL:
         print(plan.weights.warning, file=sys.stderr)
-    bundle = export(plan, read_index(options.data), options.bundle, options.cache or options.out / "cache")
+    bundle = export(plan, read_index(options.data, _cache(options)), options.bundle, _cache(options))
     figure = bundle.manifest["figures"][0]
     print(f"{figure['name']}: {figure['value']} ({figure['low']} to {figure['high']}), {figure['n']}")
     print(f"wrote {bundle.name} to {bundle.path}")
@@ -156,6 +162,10 @@ def plan_of(options: argparse.Namespace) -> Plan:
         jobs=options.jobs,
         cluster=options.cluster,
     )
+
+
+def _cache(options: argparse.Namespace) -> Path:
+    return Path(options.cache or options.out / "cache")
 
 
 def _facts(plan: Plan, index: Index, known: Iterable[Experiment]) -> dict[str, Any]:

@@ -81,14 +81,31 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """The pictures of an experiment under a protocol, and how they are split."""
+    """The pictures of an experiment under a protocol, and how they are split.
+
+    Attributes
+    ----------
+    samples : list of Sample
+    parts : tuple of (ndarray of float16, str)
+        The originals, and their copies where there are any: shape (samples, copies, rows, columns), and a hash of what
+        went into them. Apart, so that experiments that differ in copies alone share what is made of the originals.
+    table : Table
+    split : Split
+    notes : list of str
+        What should be known about the choice.
+    """
 
     samples: list[Sample]
-    pictures: NDArray[np.float16]
-    key: str
+    parts: tuple[tuple[NDArray[np.float16], str], ...]
     table: Table
     split: Split
     notes: list[str] = field(default_factory=list)
+
+    def picture(self, row: int) -> NDArray[np.float32]:
+        """Return the picture of one row of the table, shape (rows, columns)."""
+        sample, copy = self.table.sample[row], self.table.copy[row]
+        of = self.parts[0][0][:, 0] if copy == 0 else self.parts[1][0][:, copy - 1]
+        return np.asarray(of[sample], np.float32)
 
 
 def run(
@@ -123,7 +140,7 @@ def run(
             held = {(experiment.name, protocol): prepare(plan, experiment, protocol, index, cache, say)}
             made = held[experiment.name, protocol]
             draw_samples(
-                made.pictures[:, 0],
+                made.parts[0][0][:, 0],
                 [one.kind for one in made.samples],
                 out / f"samples-{experiment.name}-{protocol}.png",
             )
@@ -149,29 +166,40 @@ def prepare(
     """Choose an experiment's samples, make their pictures and split them."""
     size, seed = plan.size, plan.seed
     samples, notes = choose_samples(index, experiment.form, protocol, size.shapes[experiment.form], seed)
-    transforms = some_transforms(size.copies, seed) if experiment.augmented else [ORIGINAL]
+    original, *copies = some_transforms(size.copies, seed) if experiment.augmented else [ORIGINAL]
 
     def progress(done: int) -> None:
         say(f"{experiment.name} {protocol} pictures {done}/{len(samples)}")
 
-    pictures, key = make_pictures(samples, transforms, protocol, cache, progress)
+    parts = tuple(make_pictures(samples, part, protocol, cache, progress) for part in ([original], copies) if part)
     answers = [one.answer(experiment.classes) for one in samples]
-    table = Table.of(answers, [one.patient for one in samples], len(transforms))
-    return Pictures(samples, pictures, key, table, split(table, protocol, seed), notes)
+    table = Table.of(answers, [one.patient for one in samples], 1 + len(copies))
+    return Pictures(samples, parts, table, split(table, protocol, seed), notes)
 
 
 def features_of(
     plan: Plan, name: str, made: Pictures, cache: Path, say: Callable[[str], None] = lambda _: None
 ) -> NDArray[np.float32]:
     """Return what a classifier is given, shape (rows, features): pixels, or what its frozen base makes of them."""
-    rows = made.pictures.reshape(-1, *made.pictures.shape[2:])
+    parts = [_part_features(plan, name, pictures, key, cache, say) for pictures, key in made.parts]
+    whole = np.concatenate(parts, axis=1)
+    return np.asarray(whole.reshape(-1, whole.shape[-1]), np.float32)
+
+
+def _part_features(
+    plan: Plan, name: str, pictures: NDArray[np.float16], key: str, cache: Path, say: Callable[[str], None]
+) -> NDArray[np.float32]:
+    """Return the features of originals or of copies, shape (samples, copies, features)."""
+    rows = pictures.reshape(-1, *pictures.shape[2:])
+
+    def progress(done: int) -> None:
+        say(f"{TITLES[name]} features {done}/{len(rows)}")
+
     if name in NETWORKS:
-
-        def progress(done: int) -> None:
-            say(f"{TITLES[name]} features {done}/{len(rows)}")
-
-        return base_features(name, rows, made.key, plan.weights, cache, progress)
-    return np.stack([block_mean(np.asarray(one, np.float32), plan.size.step).ravel() for one in rows])
+        features = base_features(name, rows, key, plan.weights, cache, progress)
+    else:
+        features = np.stack([block_mean(np.asarray(one, np.float32), plan.size.step).ravel() for one in rows])
+    return features.reshape(*pictures.shape[:2], -1)
 
 
 def best_parameters(
@@ -313,8 +341,7 @@ def _draw_tampered(plan: Plan, name: str, fitted: Any, made: Pictures, path: Pat
     """Draw where a network looks on the first tampered picture that it was tested with."""
     answers = made.table.row_answers
     row = next(int(one) for one in made.split.test if answers[one] > 0)
-    picture = np.asarray(made.pictures[made.table.sample[row], made.table.copy[row]], np.float32)
-    draw_gradcam(name, plan.weights, fitted, picture, int(answers[row]), path)
+    draw_gradcam(name, plan.weights, fitted, made.picture(row), int(answers[row]), path)
 
 
 def _fit(

@@ -47,7 +47,7 @@ def read_nodules(path: Path) -> list[Nodule]:
     Raises
     ------
     ConfigurationError
-        If it is not well-formed.
+        If it is not well-formed, or a coordinate is no number.
     """
     try:
         # the files come with the data set that the user chose to train on
@@ -59,13 +59,23 @@ def read_nodules(path: Path) -> list[Nodule]:
     groups: list[list[tuple[int, dict[str, Mark]]]] = []
     for reader, session in enumerate(root.iterfind("{*}readingSession")):
         for found in session.iterfind("{*}unblindedReadNodule"):
-            marks = _marks(found)
-            same = next((group for group in groups if any(_touch(marks, other) for _, other in group)), None)
-            if same is None:
-                groups.append([(reader, marks)])
-            else:
-                same.append((reader, marks))
+            try:
+                marks = _marks(found)
+            except ValueError as error:
+                raise ConfigurationError([f"{path}: a nodule's outline has no numbers ({error})"]) from error
+            _join(groups, reader, marks)
     return [_merged(group) for group in groups if any(marks for _, marks in group)]
+
+
+def _join(groups: list[list[tuple[int, dict[str, Mark]]]], reader: int, marks: dict[str, Mark]) -> None:
+    """Put an outline with those that it touches; if these were apart, it shows that they are one nodule."""
+    same = [group for group in groups if any(_touch(marks, other) for _, other in group)]
+    if not same:
+        groups.append([(reader, marks)])
+        return
+    first, *rest = same
+    first += [*(mark for group in rest for mark in group), (reader, marks)]
+    groups[:] = [group for group in groups if not any(group is other for other in rest)]
 
 
 def _marks(nodule: ET.Element) -> dict[str, Mark]:

@@ -12,7 +12,7 @@ from pacs_guard.domain.verdict import FindingKind
 from pacs_guard.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pacs_guard.domain.volume import AssembledSeries, Volume
 
@@ -91,13 +91,21 @@ def read_labels(folder: Path) -> dict[tuple[str, str], list[tuple[str, int, int,
     return labels
 
 
-def label_rows(folder: Path) -> Iterator[tuple[str, str, str, int, int, int]]:
+def label_rows(
+    folder: Path, said: Callable[[str], None] | None = None
+) -> Iterator[tuple[str, str, str, int, int, int]]:
     """Yield (experiment, uuid, type, slice, x, y) of every row of the label files that are there.
+
+    Parameters
+    ----------
+    folder : Path
+    said : callable, optional
+        Told of rows that are none, file and line; the others are still read.
 
     Raises
     ------
     ConfigurationError
-        If a row is none; it names the file and the line.
+        If a row is none, and there is nobody to tell.
     """
     for file, experiment in EXPERIMENTS.items():
         if not (folder / file).is_file():
@@ -108,9 +116,10 @@ def label_rows(folder: Path) -> Iterator[tuple[str, str, str, int, int, int]]:
                     number = int(row.get("slice") or row.get("z") or 0)
                     yield experiment, row["uuid"], row["type"], number, int(row["x"]), int(row["y"])
                 except (KeyError, TypeError, ValueError) as error:
-                    raise ConfigurationError(
-                        [f"{folder / file}, line {line}: expected type,uuid,slice,x,y, found {dict(row)}"]
-                    ) from error
+                    wrong = f"{folder / file}, line {line}: expected type,uuid,slice,x,y, found {dict(row)}"
+                    if said is None:
+                        raise ConfigurationError([wrong]) from error
+                    said(wrong)
 
 
 def tampered_slices(folder: Path) -> Iterator[Case]:

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from pacs_guard.domain.volume import Volume
-from training import index as indexing
-from training import samples
+from training import datasets, samples
 from training.__main__ import main
 from training.index import Index, IndexRow
 
@@ -52,7 +51,7 @@ def arguments(tmp_path, monkeypatch):
         return Volume(hu, None, (1, 1, 1), (1, 0, 0, 0, 1, 0), np.zeros((1, 3)), ("1",), "2", "3")
 
     monkeypatch.setattr(samples, "read_slice", volume)
-    monkeypatch.setattr(indexing, "read_index", lambda _: Index(tuple(rows), ("scan 7: missing 3",)))
+    monkeypatch.setattr(datasets, "read_index", lambda *_: Index(tuple(rows), ("scan 7: missing 3",)))
     return ["--data", "data", "--config", str(config), "--size", "tiny", "--out", str(tmp_path / "out")]
 
 

@@ -8,7 +8,8 @@ from pacs_guard.detect.preprocess import ORIGINAL, Transform, Window
 from pacs_guard.domain.volume import Volume
 from pacs_guard.errors import ConfigurationError
 from training import samples
-from training.index import Index, IndexRow, read_ctgan
+from training.datasets import read_ctgan
+from training.index import Index, IndexRow
 from training.samples import AWAY_PIXELS, Sample, choose_samples, make_pictures
 from training.settings import Form, ProtocolName
 

@@ -31,7 +31,7 @@ def test_a_folder_without_data_is_one_clear_error(tmp_path, capsys):
     with pytest.raises(ConfigurationError, match=r"ctgan is missing"):
         read_all(tmp_path)
     assert main(["index", "--data", str(tmp_path)]) == 1
-    assert "clean is missing" in capsys.readouterr().err
+    assert "expected ctgan, clean, LIDC-IDRI or reviewed in it" in capsys.readouterr().err
 
 
 def test_the_shipped_bundle_s_card_is_printed(capsys):
