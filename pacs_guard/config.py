@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import tomllib
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -73,6 +74,15 @@ class NodeSettings(_Section):
     database_url: SecretStr | None = None
 
 
+class Transport(StrEnum):
+    """How the receiver reads the network."""
+
+    FAST = "fast"
+    """Streamed by this package, with pynetdicom for everything but C-STORE."""
+    STOCK = "stock"
+    """Read by pynetdicom alone: slower, and the same in every other respect."""
+
+
 class ReceiveSettings(_Section):
     """Receiving.
 
@@ -94,6 +104,8 @@ class ReceiveSettings(_Section):
         Below this, instances are answered A700 and associations refused as transient.
     max_refused_bytes : int
         How much of what was refused is kept aside; the oldest goes first.
+    transport : Transport
+        How the network is read.
     """
 
     host: str = "0.0.0.0"  # noqa: S104  # a node that listens for scanners listens on its network
@@ -107,6 +119,7 @@ class ReceiveSettings(_Section):
     unknown_sop_classes: bool = False
     min_free_bytes: Annotated[int, Field(ge=0)] = 2 * 1024**3
     max_refused_bytes: Annotated[int, Field(ge=0)] = 1024**3
+    transport: Transport = Transport.FAST
 
 
 class CompletenessSettings(_Section):

@@ -13,6 +13,7 @@
     │   ├── SchemaVersionError      database made by a newer release
     │   ├── LeaseLostError          the work was taken back, or changed under way
     │   └── NotFoundError           no such study
+    ├── ProtocolError               bytes of a peer that break the upper layer protocol; the association is aborted
     ├── DataSetError                a received data set that must be refused
     ├── AssemblyError               instances of which no volume can be made
     ├── DetectError                 detectors and their models
@@ -89,6 +90,10 @@ class LeaseLostError(QueueError):
 
 class NotFoundError(QueueError):
     """No such study in the queue."""
+
+
+class ProtocolError(PacsGuardError):
+    """A peer's bytes break the upper layer protocol or its use for DIMSE (PS3.8 9, PS3.7 annex E)."""
 
 
 class DataSetError(PacsGuardError):

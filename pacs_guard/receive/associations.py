@@ -131,13 +131,13 @@ class Associations:
         association = self._open.get(thread)
         if association is None or not association.close():
             return
-        with self._lock:
-            del self._open[thread]
         self._metrics.association_closed(association.sender.source, association.seconds)
         self._log_of(association).info(
             "association closed", how=how, instances=association.instances, seconds=round(association.seconds, 3)
         )
         self._remove_row(association.sender.association_id)
+        with self._lock:  # last, so that whoever waits for its end finds its row gone
+            del self._open[thread]
 
     def beat(self) -> None:
         """Say that the open ones are alive, and clear up those whose end went unnoticed."""

@@ -29,6 +29,10 @@ class Sink(Protocol):
         """Start the data set of a C-STORE request."""
         ...
 
+    def finish(self, reception: Reception) -> Answer:
+        """Store a complete data set."""
+        ...
+
     def refuse(self, reception: Reception, status: int, reason: str) -> Answer:
         """Write down that a request is answered with a failure."""
         ...
@@ -71,11 +75,15 @@ class StreamingProvider(DIMSEServiceProvider):
     ----------
     association : Association
     sink : Sink
+
+    Attributes
+    ----------
+    sink : Sink
     """
 
     def __init__(self, association: Association, sink: Sink) -> None:
         super().__init__(association)
-        self._sink = sink
+        self.sink = sink
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Take a P-DATA primitive; called by the thread that reads the network, which an exception would end."""
@@ -85,7 +93,7 @@ class StreamingProvider(DIMSEServiceProvider):
                 single.presentation_data_value_list.append(value)
                 self._receive_single(single)
         except Exception as error:  # noqa: BLE001  # whatever it is, this association ends and no other
-            self._sink.broken(error)
+            self.sink.broken(error)
             self.dul.event_queue.put("Evt19")  # unrecognised or invalid PDU (PS3.8 table 9-6)
 
     def _receive_single(self, primitive: P_DATA) -> None:
@@ -100,7 +108,7 @@ class StreamingProvider(DIMSEServiceProvider):
         if context is None:  # the library aborts the association
             return None
         command = message.command_set
-        return self._sink.begin(
+        return self.sink.begin(
             sop_class_uid=_text(command.get("AffectedSOPClassUID")),
             sop_uid=_text(command.get("AffectedSOPInstanceUID")),
             transfer_syntax_uid=str(context.transfer_syntax[0]),
@@ -134,7 +142,7 @@ class StreamingProvider(DIMSEServiceProvider):
         response.Status = status
         response.ErrorComment = reason
         if reception is not None:
-            self._sink.refuse(reception, status, reason)
+            self.sink.refuse(reception, status, reason)
         self.send_msg(response, context_id)
 
 

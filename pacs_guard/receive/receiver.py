@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from pynetdicom import AE, _config
-from pynetdicom.transport import ThreadedAssociationServer
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from pacs_guard.domain.identifiers import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from pacs_guard.errors import SupervisionError
 from pacs_guard.receive.handlers import Handlers
+from pacs_guard.receive.wire.server import WireRequestHandler
 
 if TYPE_CHECKING:
     from pacs_guard.config import Settings
@@ -139,6 +140,7 @@ class Receiver:
                 (settings.host, settings.port),
                 evt_handlers=self._handlers.bindings(),
                 server_class=_Server,
+                request_handler=WireRequestHandler if settings.transport == "fast" else RequestHandler,
             )
         except OSError as error:
             raise SupervisionError(_cannot_listen(settings.host, settings.port, error)) from error

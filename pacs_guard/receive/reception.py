@@ -91,7 +91,7 @@ class Reception:
         """Time since the command set was there."""
         return time.perf_counter() - self._began
 
-    def write(self, fragment: bytes) -> None:
+    def write(self, fragment: bytes | memoryview) -> None:
         """Take the next fragment."""
         with self._lock:
             self.length += len(fragment)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from pynetdicom.association import Association
 
+TRANSPORT = "fast"
 CALLERS = ["STORESCU", "DCMSEND", "ECHOSCU", "TESTSCU"]
 
 
@@ -97,7 +98,7 @@ def node(folder: Path, *, source: dict | None = None, **receive: object) -> Iter
     port = free_port()
     settings = Settings(
         node={"data_dir": folder / "data"},
-        receive={"host": "127.0.0.1", "port": port, "min_free_bytes": 0, **receive},
+        receive={"host": "127.0.0.1", "port": port, "min_free_bytes": 0, "transport": TRANSPORT, **receive},
         sources=[{"name": "ct1", "ae_titles": CALLERS, **(source or {})}],
         destinations=[{"name": "pacs", "ae_title": "PACS"}],
     )

@@ -29,6 +29,7 @@ from pynetdicom.sop_class import Verification
 from pacs_guard.errors import CommitUnknownError, QueueError, QueueUnavailableError, SpoolFullError, SupervisionError
 from pacs_guard.queue import schema
 from pacs_guard.spool.store import IncomingFile
+from tests.integration import receiving
 from tests.integration.peers import (
     dataset_bytes,
     is_listening,
@@ -55,6 +56,12 @@ STORESCU_OPTIONS = {
 
 # before they are sent, to another uncompressed syntax
 CONVERTED_BY_DCMSEND = {ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian}
+
+
+@pytest.fixture(autouse=True, params=["fast", "stock"])
+def transport(request, monkeypatch):
+    """How the node of each test reads the network: whatever holds for one must hold for the other."""
+    monkeypatch.setattr(receiving, "TRANSPORT", request.param)
 
 
 def a_slice(number: int = 1, **how):
