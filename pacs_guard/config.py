@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import tomllib
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -74,15 +73,6 @@ class NodeSettings(_Section):
     database_url: SecretStr | None = None
 
 
-class Transport(StrEnum):
-    """How the receiver reads the network."""
-
-    FAST = "fast"
-    """Streamed by this package, with pynetdicom for everything but C-STORE."""
-    STOCK = "stock"
-    """Read by pynetdicom alone: slower, and the same in every other respect."""
-
-
 class ReceiveSettings(_Section):
     """Receiving.
 
@@ -104,8 +94,8 @@ class ReceiveSettings(_Section):
         Below this, instances are answered A700 and associations refused as transient.
     max_refused_bytes : int
         How much of what was refused is kept aside; the oldest goes first.
-    transport : Transport
-        How the network is read.
+    transport : str
+        How the network is read: ``fast``, streamed by this package; or ``stock``, by pynetdicom alone.
     """
 
     host: str = "0.0.0.0"  # noqa: S104  # a node that listens for scanners listens on its network
@@ -119,7 +109,7 @@ class ReceiveSettings(_Section):
     unknown_sop_classes: bool = False
     min_free_bytes: Annotated[int, Field(ge=0)] = 2 * 1024**3
     max_refused_bytes: Annotated[int, Field(ge=0)] = 1024**3
-    transport: Transport = Transport.FAST
+    transport: Transport = "fast"
 
 
 class CompletenessSettings(_Section):
