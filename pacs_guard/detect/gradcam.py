@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from pacs_guard.detect.serving import activation_and_gradient
 from pacs_guard.errors import DetectorError
 
 if TYPE_CHECKING:
@@ -42,20 +43,17 @@ def grad_cam(model: Any, layer: str, pictures: NDArray[np.float32], answer: int)
         If the model has no such layer or class.
     """
     import keras  # noqa: PLC0415  # takes seconds
-    import tensorflow as tf  # noqa: PLC0415  # takes seconds
 
     try:
         inner = keras.Model(model.inputs[0], [model.get_layer(layer).output, model.outputs[0]])
     except ValueError as error:
         raise DetectorError(f"the network has no layer {layer!r}: {error}") from error
-    with tf.GradientTape() as tape:
-        activation, output = inner(tf.convert_to_tensor(pictures), training=False)
-        if not 0 <= answer < output.shape[-1]:
-            raise DetectorError(f"class {answer} was asked for; the network has {output.shape[-1]}")
-        score = tf.reduce_sum(output[:, answer])
-    gradient = tape.gradient(score, activation)
-    weight = tf.reduce_mean(gradient, axis=(1, 2), keepdims=True)
-    maps = np.maximum(tf.reduce_sum(weight * activation, axis=-1).numpy(), 0.0)
+    classes = model.outputs[0].shape[-1]
+    if not 0 <= answer < classes:
+        raise DetectorError(f"class {answer} was asked for; the network has {classes}")
+    activation, gradient = activation_and_gradient(inner, pictures, answer)
+    weight = gradient.mean(axis=(1, 2), keepdims=True)
+    maps = np.maximum((weight * activation).sum(axis=-1), 0.0)
     top = maps.max(axis=(1, 2), keepdims=True)
     normalised: NDArray[np.float32] = np.divide(maps, top, out=np.zeros_like(maps), where=top > 0)
     return normalised

@@ -23,7 +23,11 @@ LUNG_SHAPE = (266, 340)
 
 _JPEG_QUALITY = 95
 _LUNG_MARGIN_MM = 5.0
-_MODULES = {"densenet": "densenet", "resnet": "resnet", "vgg": "vgg19"}
+
+# of ImageNet's pixels, red, green, blue between 0 and 1, and blue, green, red up to 255: Keras' modes torch and caffe
+_IMAGENET_MEAN = np.array([0.485, 0.456, 0.406], np.float32)
+_IMAGENET_DEVIATION = np.array([0.229, 0.224, 0.225], np.float32)
+_CAFFE_MEAN = np.array([103.939, 116.779, 123.68], np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,19 +183,18 @@ def block_mean(picture: NDArray[np.float32], step: int) -> NDArray[np.float32]:
 
 
 def network_input(name: str, pictures: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return pictures of shape (n, rows, columns) between 0 and 1 as a network's own `preprocess_input` wants them.
+    """Return pictures of shape (n, rows, columns) between 0 and 1 as a network's own `preprocess_input` makes them.
+
+    Written out, as Keras' own function would bring TensorFlow into every worker.
 
     Returns
     -------
     ndarray of float32, shape (n, rows, columns, 3)
     """
-    import keras  # noqa: PLC0415  # takes seconds
-
-    family = name.rstrip("0123456789")
-    module = getattr(keras.applications, _MODULES[family])
-    coloured = np.repeat(np.asarray(pictures, np.float32)[..., None] * 255.0, 3, axis=3)
-    prepared: NDArray[np.float32] = module.preprocess_input(coloured)
-    return prepared
+    grey = np.asarray(pictures, np.float32)[..., None]
+    if name.startswith("densenet"):
+        return (grey - _IMAGENET_MEAN) / _IMAGENET_DEVIATION
+    return grey * np.float32(255.0) - _CAFFE_MEAN
 
 
 def _sine_cosine(degrees: float) -> tuple[float, float]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import structlog
 
-from pacs_guard.detect.accelerator import set_up_accelerator
 from pacs_guard.detect.preprocess import block_mean, network_input
+from pacs_guard.detect.serving import set_up_accelerator
 from pacs_guard.errors import BundleError
 
 if TYPE_CHECKING:

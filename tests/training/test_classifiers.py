@@ -1,9 +1,19 @@
 import numpy as np
 import pytest
 
+from pacs_guard.detect.preprocess import network_input
 from pacs_guard.errors import ConfigurationError
 from training import classifiers
-from training.classifiers import TITLES, Weights, base_features, estimator, last_convolution, scores, with_head
+from training.classifiers import (
+    NETWORKS,
+    TITLES,
+    Weights,
+    base_features,
+    estimator,
+    last_convolution,
+    scores,
+    with_head,
+)
 
 RANDOM = Weights("none", seed=3)
 pytestmark = pytest.mark.filterwarnings("ignore:Stochastic Optimizer")  # the epochs are limited on purpose
@@ -23,11 +33,10 @@ def tiny_base(keras, monkeypatch):
 
     def build(*, include_top, weights, input_shape, pooling):
         assert not include_top
-        assert pooling == "avg"
         built.append(weights)
         given = keras.Input(input_shape)
         maps = keras.layers.Conv2D(5, 3, activation="relu", name="maps")(given)
-        return keras.Model(given, keras.layers.GlobalAveragePooling2D()(maps))
+        return keras.Model(given, keras.layers.GlobalAveragePooling2D()(maps) if pooling == "avg" else maps)
 
     monkeypatch.setattr(keras.applications, "DenseNet121", build)
     return built
@@ -111,8 +120,35 @@ def test_a_weights_file_is_found_in_its_folder_and_keys_the_cache(tmp_path):
     assert weights.key("vgg19") != before
 
 
-def test_each_network_has_its_own_preprocessing():
-    black = np.zeros((1, 2, 2), np.float32)
-    assert classifiers.network_input("vgg19", black)[0, 0, 0].tolist() == pytest.approx([-103.939, -116.779, -123.68])
-    assert classifiers.network_input("densenet201", black)[0, 0, 0, 0] == pytest.approx(-0.485 / 0.229, abs=1e-4)
-    assert classifiers.network_input("resnet101", black).shape == (1, 2, 2, 3)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_each_network_has_its_own_preprocessing(keras, name):
+    pictures = np.random.default_rng(0).random((2, 5, 4)).astype(np.float32)
+    modules = {"densenet121": "densenet", "densenet201": "densenet", "vgg19": "vgg19"}
+    module = getattr(keras.applications, modules.get(name, "resnet"))
+    expected = module.preprocess_input(np.repeat(pictures[..., None] * 255, 3, axis=3))
+    np.testing.assert_allclose(network_input(name, pictures), expected, atol=1e-4)
+
+
+def test_sixteen_bits_give_nearly_the_same_features_in_a_file_of_their_own(keras, tiny_base, tmp_path):
+    pictures = np.random.default_rng(0).random((70, 8, 9)).astype(np.float16)
+    done = []
+    halved = base_features("densenet121", pictures, "key", RANDOM, tmp_path, done.append, mixed=True)
+    assert done == [64, 70]
+    assert keras.config.dtype_policy().name == "float32"
+    # where 16 bits were computed before, they are used; asked for 32 bits, they are not
+    np.testing.assert_array_equal(base_features("densenet121", pictures, "key", RANDOM, tmp_path), halved)
+    exact = base_features("densenet121", pictures, "key", RANDOM, tmp_path, mixed=False)
+    assert len(tiny_base) == 2
+    assert not np.array_equal(exact, halved)
+    np.testing.assert_allclose(halved, exact, rtol=5e-3, atol=1e-4)
+    base = classifiers.build_base("densenet121", (8, 9), RANDOM)
+    expected = np.asarray(base(network_input("densenet121", pictures.astype(np.float32))))
+    np.testing.assert_allclose(exact, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_features_that_are_no_numbers_are_an_error_and_not_cached(tiny_base, tmp_path):
+    pictures = np.zeros((3, 8, 9), np.float16)
+    pictures[1, 4, 4] = np.inf
+    with pytest.raises(ConfigurationError, match="DenseNet121 gives features that are no finite numbers"):
+        base_features("densenet121", pictures, "key", RANDOM, tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import sys
 
+import numpy as np
 import pytest
 
-from pacs_guard.detect.accelerator import Accelerator, set_up_accelerator
+from pacs_guard.detect.serving import Accelerator, compiled_outputs, set_up_accelerator
 from pacs_guard.errors import DetectorError
 
 
@@ -48,3 +49,22 @@ def test_without_tensorflow_there_is_a_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(DetectorError, match="TensorFlow cannot be loaded"):
         set_up_accelerator()
+
+
+def test_compiled_outputs_are_keras_own_and_few_pictures_are_prepared_at_a_time():
+    import keras  # noqa: PLC0415  # takes seconds
+
+    keras.utils.set_random_seed(0)
+    given = keras.Input((4, 5, 3))
+    model = keras.Model(given, keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(6, 3)(given)))
+    pictures = np.random.default_rng(0).random((11, 4, 5)).astype(np.float16)
+    prepared = []
+
+    def prepare(some):
+        prepared.append(len(some))
+        return np.repeat(some[..., None], 3, axis=3)
+
+    found = list(compiled_outputs(model, prepare, pictures, 4))
+    assert prepared == [len(one) for one in found] == [4, 4, 3]
+    expected = model(np.repeat(pictures[..., None], 3, axis=3).astype(np.float32), training=False)
+    np.testing.assert_allclose(np.concatenate(found), np.asarray(expected), atol=1e-6)
