@@ -57,6 +57,7 @@ class FastChannel:
         self._responses: list[bytes] = []
         self._wire = Wire(_connect(destination), destination.name, destination.network_timeout_seconds, alive)
         self._open = True
+        self._farewell = ABORT
         try:
             accepted = self._negotiate(
                 Negotiation(calling_ae, destination.ae_title, contexts, (destination.host, destination.port))
@@ -100,7 +101,7 @@ class FastChannel:
         if not self._open:
             return
         try:
-            self._wire.send((RELEASE_RQ,))
+            self._wire.send((RELEASE_RQ,), self._digest)
             while not self._released(self._wire.receive(_RELEASE_SECONDS, "did not answer a release")):
                 continue
             self._open = False
@@ -110,7 +111,7 @@ class FastChannel:
 
     def _negotiate(self, negotiation: Negotiation) -> Accepted:
         name, seconds = _where(self._destination), self._destination.acse_timeout_seconds
-        self._wire.send((negotiation.request(),))
+        self._wire.send((negotiation.request(),), self._digest)
         try:
             pdus: list[Pdu] = []
             while not pdus:
@@ -129,18 +130,25 @@ class FastChannel:
         head: Iterable[bytes | memoryview] = p_data(
             encode_store_request(request), context_id=context_id, size=size, command=True
         )
-        sent = 0
+        sent, self._farewell = 0, b""  # nothing that means anything can be said inside a PDU
         for piece in pieces:
             sent += len(piece)
             body = p_data(piece, context_id=context_id, size=size, last=sent == length)
             # all of a piece is handed over before the next one takes its place in the buffer
-            self._wire.send(itertools.chain(head, body))
+            self._wire.send(itertools.chain(head, body), self._digest)
             head = ()
+        self._farewell = ABORT
 
     def _response(self, request: StoreRequest) -> StoreResponse:
         name, seconds = self._destination.name, self._destination.dimse_timeout_seconds
         while not self._responses:
-            self._digest(self._wire.receive(seconds, "did not answer a C-STORE"))
+            data = self._wire.receive(seconds, "did not answer a C-STORE")
+            try:
+                self._digest(data)
+            except TransientDeliveryError:
+                if not self._responses:
+                    raise
+                self._drop()  # it answered, and left
         try:
             response = parse_store_response(self._responses.pop(0))
         except ValueError as error:
@@ -163,7 +171,7 @@ class FastChannel:
             self._responses += self._commands.feed(pdu.body)
             return
         if pdu.kind is PduType.RELEASE_RQ:
-            self._wire.send((RELEASE_RP,))
+            self._farewell = self._farewell and RELEASE_RP
             raise TransientDeliveryError(f"{self._destination.name} released the association")
         if pdu.kind is PduType.ABORT:
             raise TransientDeliveryError(f"{self._destination.name} broke the association off")
@@ -177,10 +185,10 @@ class FastChannel:
             return True
 
     def _drop(self) -> None:
-        """Abort without waiting for a peer that does not read."""
+        """Close without waiting for a peer that does not read."""
         if self._open:
             self._open = False
-            self._wire.send_if_room(ABORT)
+            self._wire.send_if_room(self._farewell)
             self._wire.close()
 
 

@@ -129,9 +129,10 @@ class Negotiation:
         if pdu.kind is not PduType.ASSOCIATE_AC:
             raise NegotiationError(f"answered the association request with {pdu.kind.name}")
         acceptance: Any = _decoded(A_ASSOCIATE_AC(), encoded)
-        negotiated = negotiate_as_requestor(
-            self._contexts, acceptance.presentation_context_definition_results_list, None
-        )
+        results = acceptance.presentation_context_definition_results_list
+        if not results:
+            raise NegotiationError("accepted the association without a word on its presentation contexts")
+        negotiated = negotiate_as_requestor(self._contexts, results, None)
         return Accepted(
             tuple(
                 (int(context.context_id or 0), str(context.abstract_syntax), str(context.transfer_syntax[0]))

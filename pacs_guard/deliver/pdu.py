@@ -69,7 +69,7 @@ def fragment_bytes(max_pdu_bytes: int) -> int:
     """
     if max_pdu_bytes == 0:
         return LARGEST_FRAGMENT
-    return max(2, min(max_pdu_bytes - 6, LARGEST_FRAGMENT) & ~1)
+    return max(1, min(max_pdu_bytes - 6, LARGEST_FRAGMENT) & ~1)
 
 
 def p_data(

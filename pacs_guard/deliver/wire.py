@@ -44,16 +44,19 @@ class Wire:
         self._name = name
         self._write_timeout = write_timeout
         self._alive = alive
-        self._early = bytearray()
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._poll = select.poll()
         self._poll.register(connection, 0)
 
-    def send(self, buffers: Iterable[bytes | memoryview]) -> None:
+    def send(self, buffers: Iterable[bytes | memoryview], early: Callable[[bytes], None]) -> None:
         """Send buffers one after another.
 
-        What arrives meanwhile is kept for `receive`, so that an abort is not waited for until the peer reads again.
+        Parameters
+        ----------
+        buffers : iterable of bytes or memoryview
+        early : callable
+            Given what arrives while the peer does not read; what it raises ends the sending.
 
         Raises
         ------
@@ -64,10 +67,10 @@ class Wire:
         for buffer in buffers:
             group.append(buffer)
             if len(group) == _BUFFERS_AT_ONCE:
-                self._send_group(group)
+                self._send_group(group, early)
                 group = []
         if group:
-            self._send_group(group)
+            self._send_group(group, early)
 
     def receive(self, timeout: float, waiting_for: str) -> bytes:
         """Return what arrives next.
@@ -84,10 +87,6 @@ class Wire:
         TransientDeliveryError
             If nothing arrives in time, or the peer closed the connection.
         """
-        if self._early:
-            early = bytes(self._early)
-            self._early.clear()
-            return early
         deadline, tick = time.monotonic() + timeout, _FIRST_TICK_SECONDS
         unread = self._unacknowledged()
         while True:
@@ -113,12 +112,7 @@ class Wire:
         TransientDeliveryError
             If the peer closed the connection.
         """
-        data = self._read()
-        if data is not None:
-            self._early += data
-        early = bytes(self._early)
-        self._early.clear()
-        return early
+        return self._read() or b""
 
     def send_if_room(self, data: bytes) -> None:
         """Send a few bytes if the peer takes them now; a peer that is gone does not matter."""
@@ -129,12 +123,12 @@ class Wire:
         """Close the connection; what the peer has not read yet may be lost."""
         self._connection.close()
 
-    def _send_group(self, group: list[bytes | memoryview]) -> None:
+    def _send_group(self, group: list[bytes | memoryview], early: Callable[[bytes], None]) -> None:
         first, last_progress = 0, time.monotonic()
         while first < len(group):
             sent = self._write(group[first:] if first else group)
             if sent is None:
-                self._wait_writable(last_progress)
+                self._wait_writable(last_progress, early)
                 continue
             last_progress = time.monotonic()
             while first < len(group) and sent >= len(group[first]):
@@ -152,10 +146,10 @@ class Wire:
         except OSError as error:
             raise self._gone(error) from error
 
-    def _wait_writable(self, last_progress: float) -> None:
+    def _wait_writable(self, last_progress: float, early: Callable[[bytes], None]) -> None:
         events = self._wait(select.POLLIN | select.POLLOUT, _TICK_SECONDS)
         if events & select.POLLIN:
-            self._early += self._read() or b""
+            early(self._read() or b"")
         if not events & select.POLLOUT:
             self._alive()
         if time.monotonic() - last_progress > self._write_timeout:
