@@ -270,6 +270,47 @@ class WebhookSettings(_Section):
     retry: RetrySettings = RetrySettings(max_attempts=20)
 
 
+class AuditSettings(_Section):
+    """Where audit messages (PS3.15 A.5) go; without a host they are kept here only.
+
+    Attributes
+    ----------
+    host : str or None
+        The audit repository, a syslog receiver.
+    port : int
+    transport : str
+        ``tls`` (RFC 5425) or ``udp`` (RFC 5426).
+    ca_file : Path or None
+        Certificates trusted to sign the repository's; the system's by default.
+    cert_file, key_file : Path or None
+        The node's own certificate and key, where the repository asks for one.
+    timeout_seconds : float
+    source_id : str or None
+        How the repository knows this node; its AE title by default.
+    site_id : str or None
+        The enterprise site.
+    include_patient_id : bool
+        Whether messages about studies name the patient's ID.
+    retention_days : float
+        How long events are kept here.
+    retry : RetrySettings
+        Waits between attempts; there is no last one.
+    """
+
+    host: str | None = None
+    port: Port = 6514
+    transport: Annotated[str, Field(pattern="^(tls|udp)$")] = "tls"
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    timeout_seconds: Seconds = 10.0
+    source_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    site_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    include_patient_id: bool = False
+    retention_days: Annotated[float, Field(gt=0)] = 30.0
+    retry: RetrySettings = RetrySettings(cap_seconds=300.0)
+
+
 class OpsSettings(_Section):
     """Watching and upkeep.
 
@@ -297,7 +338,7 @@ class Settings(BaseSettings):
 
     Attributes
     ----------
-    node, receive, completeness, detect, deliver, ops
+    node, receive, completeness, detect, deliver, ops, audit
         Sections of the file.
     sources, destinations
         Lists of tables; at least one each.
@@ -315,6 +356,7 @@ class Settings(BaseSettings):
     detect: DetectSettings = DetectSettings()
     deliver: DeliverSettings = DeliverSettings()
     ops: OpsSettings = OpsSettings()
+    audit: AuditSettings = AuditSettings()
     sources: Annotated[tuple[SourceSettings, ...], Field(validate_default=True)] = ()
     destinations: Annotated[tuple[DestinationSettings, ...], Field(validate_default=True)] = ()
     webhook: WebhookSettings | None = None

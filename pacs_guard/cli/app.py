@@ -23,6 +23,8 @@ app.add_typer(studies_app, name="studies")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(model_app, name="model")
 app.add_typer(config_app, name="config")
+audit_app = typer.Typer(help="Look at the audit trail.", no_args_is_help=True)
+app.add_typer(audit_app, name="audit")
 
 Config = Annotated[
     Path | None,
@@ -219,6 +221,18 @@ def config_show(config: Config = None) -> None:
     from pacs_guard.cli.configuration import show_config
 
     show_config(config)
+
+
+@audit_app.command("export")
+def audit_export(
+    config: Config = None,
+    *,
+    hours: Annotated[float, typer.Option(min=0, help="Of the last so many hours.")] = 24.0,
+) -> None:
+    """Print the node's audit messages (DICOM PS3.15 A.5), one XML document a line."""
+    from pacs_guard.cli.auditing import export_audit
+
+    export_audit(config, hours=hours)
 
 
 @app.command()

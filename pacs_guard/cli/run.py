@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from pacs_guard.cli.auditing import audit_chores, note_stop
 from pacs_guard.cli.configuration import settings_from
 from pacs_guard.cli.wiring import CLOCK, default_policy, open_stores, owner, owner_prefix, prepare_folder
+from pacs_guard.domain.audit import AuditEvent
 from pacs_guard.errors import BundleError, DeliveryError, SupervisionError
 from pacs_guard.ops.logs import configure_logging
 from pacs_guard.ops.roles import ROLES, Heartbeat, heartbeat_ages, role_lock, stop_event
@@ -63,10 +65,12 @@ def run_role(role: str, config: Path | None, *, supervised: bool) -> None:
         stores = open_stores(settings)
         heartbeat = Heartbeat(_run_dir(settings), role)
         heartbeat.start()
+        stores.auditing.note(AuditEvent.STARTED, role=role)
         try:
             _RUNNERS[role](stores, metrics, stop)
         finally:
             heartbeat.stop()
+            note_stop(stores, role)
             stores.database.close()
 
 
@@ -141,6 +145,8 @@ def _run_detect(stores: Stores, metrics: RoleMetrics, stop: threading.Event) -> 
         # read once by the numeric libraries, which are not loaded yet
         os.environ |= dict.fromkeys(_THREAD_VARIABLES, str(settings.detect.threads))
     detectors = _load_detectors(settings)
+    versions = {detector.name: detector.version for detector in detectors}
+    stores.auditing.note(AuditEvent.MODELS, role="detect", models=versions)
     # no other worker runs on this machine, so whatever one of them had leased is free
     stores.assessing.release_leases(owner_prefix("detect"))
     worker = Worker(
@@ -198,7 +204,7 @@ def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event) -> No
         settings.ops.metrics_host, settings.ops.metrics_port, registry, lambda: _readiness(stores, chores)
     )
     server.start()
-    scheduler = start_schedule(chores, settings.completeness.sweep_seconds)
+    scheduler = start_schedule(chores, settings.completeness.sweep_seconds, audit_chores(stores))
     stop.wait()
     scheduler.shutdown(wait=True)
     server.stop()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pacs_guard.domain.policy import Policy
 from pacs_guard.errors import SupervisionError
 from pacs_guard.queue.assessing import Assessing
+from pacs_guard.queue.auditing import Auditing
 from pacs_guard.queue.database import Database
 from pacs_guard.queue.forwarding import Forwarding
 from pacs_guard.queue.outbox import Outbox
@@ -35,13 +36,14 @@ class Stores:
     ----------
     settings : Settings
     database : Database
-    assessing, forwarding, outbox, reports, review, upkeep
+    assessing, auditing, forwarding, outbox, reports, review, upkeep
         The queue, by who uses it.
     """
 
     settings: Settings
     database: Database
     assessing: Assessing
+    auditing: Auditing
     forwarding: Forwarding
     outbox: Outbox
     reports: Reports
@@ -76,6 +78,7 @@ def open_stores(settings: Settings) -> Stores:
         settings=settings,
         database=database,
         assessing=Assessing(database, CLOCK, destinations),
+        auditing=Auditing(database, CLOCK),
         forwarding=Forwarding(database, CLOCK),
         outbox=Outbox(database, CLOCK),
         reports=Reports(database, CLOCK),

@@ -99,8 +99,17 @@ class Chores:
             _LOG.warning("room on the spool's disk is running out", free_bytes=free, refuse_below=self.min_free_bytes)
 
 
-def start_schedule(chores: Chores, sweep_seconds: float) -> Any:
-    """Start the scheduler in the background and return it; one chore never overlaps with itself."""
+def start_schedule(chores: Chores, sweep_seconds: float, more: Sequence[tuple[Callable[[], None], float]] = ()) -> Any:
+    """Start the scheduler in the background and return it; one chore never overlaps with itself.
+
+    Parameters
+    ----------
+    chores : Chores
+    sweep_seconds : float
+        How often studies are looked at.
+    more : sequence of (callable, float)
+        Other chores, each with its seconds.
+    """
     from apscheduler.schedulers.background import BackgroundScheduler  # noqa: PLC0415  # slow to import
 
     scheduler = BackgroundScheduler(
@@ -111,6 +120,7 @@ def start_schedule(chores: Chores, sweep_seconds: float) -> Any:
         (chores.reconcile, _RECONCILE_SECONDS),
         (chores.retain, 60.0),
         (chores.check_disk, 30.0),
+        *more,
     ):
         scheduler.add_job(_guarded, "interval", args=(chore,), seconds=seconds, id=chore.__name__)
     scheduler.start()

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from pacs_guard.domain.audit import AuditEvent
 from pacs_guard.domain.lifecycle import StudyEvent, StudyState, advance
 from pacs_guard.domain.policy import Decision
 from pacs_guard.errors import LeaseLostError
+from pacs_guard.queue.auditing import note
 from pacs_guard.queue.forwarding import enqueue_deliveries
 from pacs_guard.queue.outbox import announce
 from pacs_guard.queue.rows import ClaimedStudy, Lease, stored_instance
@@ -176,7 +178,9 @@ class Assessing:
             # a hold keeps the verdict that it was made for, so that a person sees why
             verdict = {} if hold and not quarantine else _verdict_columns(assessment, now)
             _move(connection, row, event, lease_owner=None, lease_until=None, standing_hold=hold, **verdict)
+            note(connection, AuditEvent.ASSESSED, now, study_id=study.id, **_audited(assessment))
             if quarantine:
+                note(connection, AuditEvent.QUARANTINED, now, study_id=study.id, **_audited(assessment))
                 announce(connection, study.id, "study_quarantined", _announcement(study, assessment), now)
             if not hold:
                 enqueue_deliveries(connection, study.id, self._destinations, now)
@@ -222,6 +226,7 @@ class Assessing:
         connection.execute(
             sa.insert(actions).values(study_id=row["id"], action="bypass", who="longest hold", reason=reason, at=now)
         )
+        note(connection, AuditEvent.BYPASSED, now, study_id=row["id"], reason=reason)
 
 
 def strictest(policies: Mapping[str, Policy], default: Policy, sources: Sequence[str]) -> Policy:
@@ -344,6 +349,17 @@ def _announcement(study: ClaimedStudy, assessment: Assessment) -> dict[str, obje
         "sources": list(study.sources),
         "instances": len(study.instances),
         "detectors": assessment.bundles,
+    }
+
+
+def _audited(assessment: Assessment) -> dict[str, object]:
+    judgement = assessment.judgement
+    return {
+        "verdict": str(judgement.verdict),
+        "decision": str(judgement.decision),
+        "kinds": list(assessment.kinds),
+        "reason": judgement.reason,
+        "models": assessment.bundles,
     }
 
 

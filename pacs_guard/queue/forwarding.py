@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from pacs_guard.domain.audit import AuditEvent
 from pacs_guard.domain.lifecycle import ItemState, StudyEvent, StudyState, advance
 from pacs_guard.errors import LeaseLostError, NotFoundError
+from pacs_guard.queue.auditing import note
 from pacs_guard.queue.rows import ClaimedDelivery, Lease, stored_instance
 from pacs_guard.queue.schema import deliveries, delivery_items, instances, studies
 from pacs_guard.queue.statements import insert_or_ignore
@@ -247,6 +249,8 @@ class Forwarding:
             changes: dict[str, Any] = {"attempts": attempts, "not_before": now + (retry_in or 0.0)}
         else:
             changes = {"state": ItemState.FAILED if failed else ItemState.DELIVERED, "finished_at": now}
+            facts = {"destination": delivery.destination, "failed": failed, "instances": len(delivery.pending)}
+            note(connection, AuditEvent.DELIVERED, now, study_id=delivery.study_id, **facts)
         connection.execute(sa.update(deliveries).where(deliveries.c.id == delivery.id).values(**changes))
 
     def postpone(self, delivery: ClaimedDelivery) -> None:

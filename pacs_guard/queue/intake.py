@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from pacs_guard.domain.audit import AuditEvent, Throttle
 from pacs_guard.domain.lifecycle import ItemState, StudyEvent, StudyState, advance
+from pacs_guard.queue.auditing import note, note_end_of_association
 from pacs_guard.queue.rows import Outcome
 from pacs_guard.queue.schema import (
     association_studies,
@@ -18,7 +20,7 @@ from pacs_guard.queue.schema import (
     studies,
     tallies,
 )
-from pacs_guard.queue.statements import insert_or_ignore
+from pacs_guard.queue.statements import insert_or_add, insert_or_ignore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 
 _LONGEST_REASON = 2000
+_SAME_REFUSAL_SECONDS = 10.0
 
 
 class Intake:
@@ -48,11 +51,15 @@ class Intake:
         self._database = database
         self._clock = clock
         self._receiver = receiver
+        self._refused = Throttle(_SAME_REFUSAL_SECONDS)
 
     def forget_associations(self) -> None:
         """Drop what an earlier life of this receiver left open."""
+        mine = associations.c.receiver == self._receiver
         with self._database.write() as connection:
-            connection.execute(sa.delete(associations).where(associations.c.receiver == self._receiver))
+            for association_id in list(connection.execute(sa.select(associations.c.id).where(mine)).scalars()):
+                note_end_of_association(connection, association_id, self._clock())
+            connection.execute(sa.delete(associations).where(mine))
 
     def open_association(self, association_id: str, *, calling_ae: str, address: str, source: str) -> None:
         """Note an association that may send studies."""
@@ -69,6 +76,33 @@ class Intake:
                     heartbeat_at=now,
                 )
             )
+            facts: dict[str, Any] = {
+                "calling_ae": calling_ae,
+                "address": address,
+                "source": source,
+                "association": association_id,
+            }
+            note(connection, AuditEvent.ASSOCIATION_OPENED, now, **facts)
+
+    def refuse_association(self, *, calling_ae: str, called_ae: str, address: str, reason: str) -> None:
+        """Note an association that was refused; of many alike in a short time only some are written, with their count.
+
+        Raises
+        ------
+        QueueUnavailableError
+            If the database cannot take it.
+        """
+        now = self._clock()
+        count = self._refused.passes((address, reason), now)
+        if not count:
+            return
+        facts: dict[str, Any] = {
+            "calling_ae": _fitting(calling_ae, 16),
+            "called_ae": _fitting(called_ae, 16),
+            "address": address,
+        }
+        with self._database.write() as connection:
+            note(connection, AuditEvent.ASSOCIATION_REFUSED, now, reason=reason, count=count, **facts)
 
     def heartbeat(self) -> None:
         """Say that this receiver's associations are still alive."""
@@ -82,6 +116,7 @@ class Intake:
     def close_association(self, association_id: str) -> None:
         """Note that an association ended."""
         with self._database.write() as connection:
+            note_end_of_association(connection, association_id, self._clock())
             connection.execute(sa.delete(associations).where(associations.c.id == association_id))
 
     def record(self, instance: StoredInstance, *, calling_ae: str, association_id: str) -> Outcome:
@@ -106,15 +141,24 @@ class Intake:
             if outcome is not Outcome.DUPLICATE:
                 _reopen(connection, study, now)
             connection.execute(
-                insert_or_ignore(connection, association_studies).values(
-                    association_id=association_id, study_id=study["id"]
+                insert_or_add(
+                    connection, association_studies, association_id=association_id, study_id=study["id"], instances=1
                 )
             )
             _tally(connection, instance.source, counted_as, instance.length)
         return outcome
 
     def record_refusal(
-        self, *, source: str, calling_ae: str, sop_uid: str, status: int, reason: str, path: str | None, length: int
+        self,
+        *,
+        source: str,
+        calling_ae: str,
+        sop_uid: str,
+        status: int,
+        reason: str,
+        path: str | None,
+        length: int,
+        association_id: str | None = None,
     ) -> None:
         """Write down that an object was answered with a failure, and where it was kept."""
         with self._database.write() as connection:
@@ -127,6 +171,7 @@ class Intake:
                     reason=_fitting(reason, _LONGEST_REASON),
                     path=path,
                     refused_at=self._clock(),
+                    association_id=association_id,
                 )
             )
             _tally(connection, source, Outcome.REFUSED, length)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from pacs_guard.domain.audit import AuditEvent
 from pacs_guard.domain.lifecycle import StudyEvent, StudyState, advance
 from pacs_guard.domain.policy import Decision
 from pacs_guard.errors import NotFoundError
+from pacs_guard.queue.auditing import note
 from pacs_guard.queue.forwarding import enqueue_deliveries, lock_study
 from pacs_guard.queue.rows import StudySummary
 from pacs_guard.queue.schema import (
@@ -180,6 +182,8 @@ class Review:
                 sa.update(studies).where(studies.c.id == study_id).values(state=state, standing_hold=not released)
             )
             _record(connection, study_id, action, who, reason, now)
+            audited = AuditEvent.RELEASED if released else AuditEvent.REJECTED
+            note(connection, audited, now, study_id=study_id, who=who, reason=reason)
             if released:
                 enqueue_deliveries(connection, study_id, destinations, now)
 

@@ -19,7 +19,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 """The migration that these tables correspond to."""
 
 metadata = MetaData(
@@ -101,6 +101,8 @@ association_studies = Table(
     metadata,
     Column("association_id", ForeignKey("associations.id", ondelete="CASCADE"), primary_key=True),
     Column("study_id", ForeignKey("studies.id"), primary_key=True),
+    # answered 0x0000 on that association, for its audit message
+    Column("instances", Integer, nullable=False, default=0, server_default="0"),
     Index(None, "study_id"),
 )
 
@@ -125,6 +127,7 @@ refusals = Table(
     Column("reason", Text, nullable=False),
     Column("path", String(255)),
     Column("refused_at", Float, nullable=False),
+    Column("association_id", String(32), index=True),
 )
 """Objects that were answered with a failure and kept aside."""
 
@@ -208,8 +211,10 @@ notifications = Table(
     "notifications",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("study_id", ForeignKey("studies.id"), nullable=False),
+    Column("study_id", ForeignKey("studies.id")),
     Column("event", String(32), nullable=False),
+    # "log" is written first and makes the others
+    Column("channel", String(16), nullable=False, default="log", server_default="log"),
     Column("payload", JSON, nullable=False),
     Column("attempts", Integer, nullable=False, default=0),
     Column("not_before", Float, nullable=False, default=0.0),
@@ -219,6 +224,72 @@ notifications = Table(
     Column("given_up", Boolean, nullable=False, default=False),
     Index(None, "sent_at", "not_before"),
 )
+
+audit_events = Table(
+    "audit_events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("event", String(32), nullable=False),
+    Column("study_id", ForeignKey("studies.id"), index=True),
+    Column("facts", JSON, nullable=False),
+    Column("at", Float, nullable=False, index=True),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("last_error", Text),
+    Column("sent_at", Float, index=True),
+)
+"""What an audit repository has to hear of; written in the transaction of what happened, sent later."""
+
+results = Table(
+    "results",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("studies.id"), nullable=False, index=True),
+    Column("assessment_id", ForeignKey("assessments.id"), nullable=False, unique=True),
+    Column("state", String(16), nullable=False),
+    Column("destination", String(64)),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("not_before", Float, nullable=False, default=0.0),
+    Column("last_error", Text),
+    Column("lease_owner", String(128)),
+    Column("lease_until", Float),
+    Column("created_at", Float, nullable=False),
+    Column("finished_at", Float),
+    Index(None, "state", "not_before"),
+)
+"""A suspected study's findings as DICOM objects; the state is a `ResultState`."""
+
+result_objects = Table(
+    "result_objects",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("result_id", ForeignKey("results.id"), nullable=False, index=True),
+    Column("series_uid", String(64), nullable=False),
+    Column("sop_uid", String(64), nullable=False, unique=True),
+    Column("sha256", String(64), nullable=False),
+    Column("sop_class_uid", String(64), nullable=False),
+    Column("transfer_syntax_uid", String(64), nullable=False),
+    Column("path", String(255), nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("length", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("status", Integer),
+    Column("error", Text),
+    Column("delivered_at", Float),
+)
+"""The objects of a result, relative to the data folder; the state is an `ItemState`."""
+
+bypass_switches = Table(
+    "bypass_switches",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("source", String(64), nullable=False, index=True),
+    Column("switched_on", Boolean, nullable=False),
+    Column("who", String(128), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Float, nullable=False),
+)
+"""When people had a source's studies forwarded unjudged; the newest row of a source holds, and none ever changes."""
 
 ACTIONS_ARE_FOR_GOOD = {
     "sqlite": [
@@ -235,6 +306,22 @@ ACTIONS_ARE_FOR_GOOD = {
         ),
         text(
             "CREATE TRIGGER actions_are_for_good BEFORE UPDATE OR DELETE ON actions "
+            "FOR EACH ROW EXECUTE FUNCTION actions_are_for_good()"
+        ),
+    ],
+}
+
+SWITCHES_ARE_FOR_GOOD = {
+    "sqlite": [
+        text(
+            f"CREATE TRIGGER bypass_switches_no_{verb.lower()} BEFORE {verb} ON bypass_switches "
+            "BEGIN SELECT RAISE(ABORT, 'bypass switches are recorded for good'); END"
+        )
+        for verb in ("UPDATE", "DELETE")
+    ],
+    "postgresql": [
+        text(
+            "CREATE TRIGGER bypass_switches_are_for_good BEFORE UPDATE OR DELETE ON bypass_switches "
             "FOR EACH ROW EXECUTE FUNCTION actions_are_for_good()"
         ),
     ],

@@ -55,6 +55,7 @@ class Handlers:
     def __init__(self, settings: Settings, spool: Spool, intake: Intake, metrics: ReceiveMetrics, log: Any) -> None:
         self.associations = Associations(intake, metrics, log)
         self.refuse_all = threading.Event()
+        self._intake = intake
         self._spool = spool
         self._metrics = metrics
         self._log = log
@@ -93,6 +94,7 @@ class Handlers:
             self._metrics.association_refused(str(verdict.reason))
             association.acse.send_reject(*verdict.codes)
             association.kill()  # returns once the rejection is sent
+            self._audit(association, verdict)
 
     def _admit(self, association: Association) -> Rejection | None:
         primitive: Any = association.requestor.primitive
@@ -113,6 +115,20 @@ class Handlers:
                 address=request.address,
             )
         return verdict
+
+    def _audit(self, association: Association, verdict: Rejection) -> None:
+        primitive: Any = association.requestor.primitive
+        if primitive is None or verdict.reason is Reason.DATABASE:
+            return
+        try:
+            self._intake.refuse_association(
+                calling_ae=str(primitive.calling_ae_title).strip(),
+                called_ae=str(primitive.called_ae_title).strip(),
+                address=str(association.requestor.address),
+                reason=str(verdict.reason),
+            )
+        except QueueError as error:
+            self._log.warning("refused association not written down", reason=str(error))
 
     def _judge(self, request: Request) -> str | Rejection:
         if self.refuse_all.is_set():

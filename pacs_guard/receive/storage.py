@@ -123,6 +123,7 @@ class Storage:
                 reason=reason,
                 path=path,
                 length=reception.length,
+                association_id=request.sender.association_id,
             )
         except QueueError as error:
             self._log_of(reception).warning("refusal not written down", reason=str(error))

@@ -1,0 +1,184 @@
+"""Audit events wait here until the audit repository has them, so that none is lost with a process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from pacs_guard.domain.audit import AuditEvent
+from pacs_guard.queue.schema import association_studies, associations, audit_events, instances, refusals, studies
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy.engine import Connection
+
+    from pacs_guard.queue.database import Database
+
+_MOST_REASONS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """One event to tell.
+
+    Attributes
+    ----------
+    id : int
+    event : AuditEvent
+    at : float
+        When it happened, seconds since the epoch.
+    facts : dict
+        What the message needs; carries no patient identifiers.
+    study_id : int or None
+    study_uid : str or None
+    attempts : int
+        How often it was sent in vain.
+    """
+
+    id: int
+    event: AuditEvent
+    at: float
+    facts: dict[str, Any]
+    study_id: int | None = None
+    study_uid: str | None = None
+    attempts: int = 0
+
+
+def note(connection: Connection, event: AuditEvent, now: float, *, study_id: int | None = None, **facts: Any) -> None:
+    """Write an event down in the transaction of what happened."""
+    connection.execute(
+        sa.insert(audit_events).values(event=event.name.lower(), study_id=study_id, facts=facts, at=now, attempts=0)
+    )
+
+
+def note_end_of_association(connection: Connection, association_id: str, now: float) -> None:
+    """Write down what came over an association: one event for each study, one for all that was refused."""
+    peer = (
+        connection.execute(sa.select(associations).where(associations.c.id == association_id)).mappings().one_or_none()
+    )
+    if peer is None:  # its end was noted before
+        return
+    facts = {key: peer[key] for key in ("calling_ae", "address", "source")} | {"association": association_id}
+    query = sa.select(association_studies.c.study_id, association_studies.c.instances).where(
+        association_studies.c.association_id == association_id
+    )
+    for study_id, count in connection.execute(query).all():
+        classes = sa.select(instances.c.sop_class_uid).where(instances.c.study_id == study_id).distinct()
+        found = sorted(connection.execute(classes).scalars())
+        note(
+            connection,
+            AuditEvent.INSTANCES_RECEIVED,
+            now,
+            study_id=study_id,
+            instances=count,
+            sop_classes=found,
+            **facts,
+        )
+    _note_refused(connection, association_id, facts, now)
+
+
+def _note_refused(connection: Connection, association_id: str, facts: dict[str, Any], now: float) -> None:
+    query = (
+        sa.select(refusals.c.status, refusals.c.reason, sa.func.count())
+        .where(refusals.c.association_id == association_id)
+        .group_by(refusals.c.status, refusals.c.reason)
+        .order_by(sa.func.count().desc())
+    )
+    found = connection.execute(query).all()
+    if not found:
+        return
+    reasons = [f"{count} x {status:04X} {reason}" for status, reason, count in found[:_MOST_REASONS]]
+    note(
+        connection,
+        AuditEvent.INSTANCES_REFUSED,
+        now,
+        instances=sum(count for _, _, count in found),
+        reason="; ".join(reasons),
+        **facts,
+    )
+
+
+class Auditing:
+    """The queue of audit events.
+
+    Parameters
+    ----------
+    database : Database
+    clock : callable
+        Returns seconds since the epoch.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+
+    def note(self, event: AuditEvent, *, study_id: int | None = None, **facts: Any) -> None:
+        """Write down an event that has no transaction of its own."""
+        with self._database.write() as connection:
+            note(connection, event, self._clock(), study_id=study_id, **facts)
+
+    def due(self, limit: int = 100) -> list[StoredEvent]:
+        """Return events that are still to be told, the oldest first."""
+        return self._select(audit_events.c.sent_at.is_(None), limit=limit)
+
+    def since(self, at: float) -> list[StoredEvent]:
+        """Return every event kept here from a time on, told or not, the oldest first."""
+        return self._select(audit_events.c.at >= at)
+
+    def _select(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> list[StoredEvent]:
+        query = (
+            sa.select(audit_events, studies.c.study_uid)
+            .outerjoin(studies, studies.c.id == audit_events.c.study_id)
+            .where(*conditions)
+            .order_by(audit_events.c.id)
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query).mappings().all()
+        return [
+            StoredEvent(
+                id=row["id"],
+                event=AuditEvent[row["event"].upper()],
+                at=row["at"],
+                facts=row["facts"],
+                study_id=row["study_id"],
+                study_uid=row["study_uid"],
+                attempts=row["attempts"],
+            )
+            for row in rows
+        ]
+
+    def sent(self, events: Sequence[StoredEvent]) -> None:
+        """Note that the repository was told."""
+        self._update(events, sent_at=self._clock(), last_error=None)
+
+    def failed(self, events: Sequence[StoredEvent], error: str) -> None:
+        """Note a failed attempt; another is made for as long as the events are kept."""
+        self._update(events, attempts=audit_events.c.attempts + 1, last_error=error)
+
+    def _update(self, events: Sequence[StoredEvent], **changes: Any) -> None:
+        with self._database.write() as connection:
+            ids = [event.id for event in events]
+            connection.execute(sa.update(audit_events).where(audit_events.c.id.in_(ids)).values(**changes))
+
+    def purge(self, older_than_seconds: float, *, unsent: bool) -> int:
+        """Remove old events and return how many; those not yet told only if `unsent`."""
+        old = [audit_events.c.at < self._clock() - older_than_seconds]
+        if not unsent:
+            old.append(audit_events.c.sent_at.is_not(None))
+        with self._database.write() as connection:
+            return connection.execute(sa.delete(audit_events).where(*old)).rowcount
+
+    def patient_source(self, study_id: int) -> str | None:
+        """Return the path of an instance that tells whose study it is, relative to the spool; None if none is left."""
+        query = (
+            sa.select(instances.c.path)
+            .where(instances.c.study_id == study_id, instances.c.purged_at.is_(None), sa.not_(instances.c.missing))
+            .order_by(instances.c.id)
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            return connection.execute(query).scalar()
