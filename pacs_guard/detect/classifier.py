@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -12,6 +12,7 @@ from pacs_guard.errors import BundleError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 
 
 _LINEAR_ALGEBRA = ThreadpoolController()
+
+
+def single_threaded() -> AbstractContextManager[Any]:
+    """Return a context in which matrix products run on one thread; the outermost one restores what was before.
+
+    Products this small take many times longer when threads wait for one another.
+    """
+    limits: AbstractContextManager[Any] = _LINEAR_ALGEBRA.limit(limits=1, user_api="blas")
+    return limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +56,7 @@ class Classifier:
         """Return the mean log-odds, shape (sites,), of features of shape (sites, features)."""
         scaled = np.clip((features - self.centre) / self.scale, -self.limit, self.limit)
         total = np.zeros(len(features), np.float32)
-        # products this small take many times longer when threads wait for one another
-        with _LINEAR_ALGEBRA.limit(limits=1, user_api="blas"):
+        with single_threaded():
             for layers in self.networks:
                 signal = scaled
                 for weights, biases in layers[:-1]:

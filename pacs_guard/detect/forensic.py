@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pacs_guard.detect.classifier import Classifier
+from pacs_guard.detect.classifier import Classifier, single_threaded
 from pacs_guard.detect.conformal import CleanScores
 from pacs_guard.detect.detector import DetectorResult
 from pacs_guard.detect.features import Raster, dense_feature_names, lung_feature_names, measure_slice
 from pacs_guard.detect.scoremap import NOTHING, Peak, agreement, highest, peaks, slice_map
+from pacs_guard.detect.seriestraces import altered_as_a_whole, copied_noise
 from pacs_guard.domain.verdict import Box, Finding, FindingKind, SliceScore
 from pacs_guard.errors import BundleError, DetectorError
 
@@ -29,6 +32,7 @@ WEIGHTS = "weights.npz"
 HEADS = (FindingKind.FB, FindingKind.FM)
 FEATURE_NAMES = {FindingKind.FB: lung_feature_names(), FindingKind.FM: dense_feature_names()}
 
+_THREADS = 2
 _BOX_MM = 32.0
 _SMOOTHING_MM = {FindingKind.FB: 5.0, FindingKind.FM: 3.0}
 _LEAST_AXIAL_COSINE = 0.8
@@ -96,14 +100,19 @@ def score_slice(
 def score_volume(
     hu: NDArray[np.int16], spacing_mm: tuple[float, float, float], heads: Mapping[FindingKind, Head]
 ) -> SeriesMaps:
-    """Return the maps of a volume, one slice after the other, so that memory holds the features of one slice."""
+    """Return the maps of a volume, one x."""
     raster = Raster.of(hu.shape[1:], spacing_mm[1:])
     maps = {kind: np.full((len(hu), *raster.shape), NOTHING, np.float32) for kind in heads}
-    for index, one in enumerate(hu):
-        measured = measure_slice(one, spacing_mm[1:])
+
+    def score(index: int) -> None:
+        measured = measure_slice(hu[index], spacing_mm[1:])
         if measured is not None:
             for kind, scores in score_slice(measured, heads, raster).items():
                 maps[kind][index] = scores
+
+    # filters leave the interpreter to other threads; each holds the features of one slice
+    with single_threaded(), ThreadPoolExecutor(_THREADS) as threads:
+        deque(threads.map(score, range(len(hu))), maxlen=0)
     return SeriesMaps(raster, maps)
 
 
@@ -154,13 +163,17 @@ class ForensicDetector:
     def _judge(self, volume: Volume, scored: SeriesMaps, evidence: Path | None) -> DetectorResult:
         of = "series" if len(volume.hu) > 1 else "slice"
         agreed = {kind: agreement(maps, volume.spacing_mm[0]) for kind, maps in scored.maps.items()}
-        findings = []
+        findings = altered_as_a_whole(volume, self.name)
         spacing = (volume.spacing_mm[0], *scored.raster.spacing_mm)
         for kind, maps in agreed.items():
             for peak in peaks(maps, spacing, float(self._points[of][kind.lower()])):
                 finding = self._finding(volume, scored.raster, kind, peak, of)
                 findings.append(finding)
         score = max(highest(maps).score for maps in agreed.values())
+        copied = copied_noise(volume, self.name)
+        if copied is not None:
+            findings.append(self._scored_copy(volume, copied))
+            score = max(score, findings[-1].score)
         findings.sort(key=lambda finding: -finding.score)
         if evidence is not None:
             findings = [self._with_picture(volume, scored, one, evidence) for one in findings]
@@ -198,11 +211,18 @@ class ForensicDetector:
             cues={**cues, "clean_patients": float(self._clean[of].patients)},
         )
 
-    def _with_picture(self, volume: Volume, scored: SeriesMaps, finding: Finding, evidence: Path) -> Finding:
-        from dataclasses import replace  # noqa: PLC0415  # with the imaging library, only where pictures are wanted
+    def _scored_copy(self, volume: Volume, copied: Finding) -> Finding:
+        """Put a copy on the scale of the series scores: from the operating point upwards."""
+        score = copied.score + float(self._points["series"][copied.kind.lower()])
+        p_value = self._clean["series"].p_value(copied.kind.lower(), score)
+        box = _box(volume, float(copied.x or 0), float(copied.y or 0))
+        return replace(copied, score=score, p_value=p_value, box=box)
 
+    def _with_picture(self, volume: Volume, scored: SeriesMaps, finding: Finding, evidence: Path) -> Finding:
         from pacs_guard.detect.explain import draw_finding  # noqa: PLC0415  # the imaging library is slow to import
 
+        if finding.kind not in scored.maps:
+            return finding  # it lies in no place of its own
         index = volume.sop_uids.index(str(finding.sop_uid))
         picture = draw_finding(volume, index, finding, scored.maps[finding.kind][index], scored.raster, evidence)
         return replace(finding, picture=picture)

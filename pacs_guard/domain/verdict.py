@@ -13,6 +13,8 @@ class FindingKind(StrEnum):
     """False benign: a tumour was removed."""
     FM = "FM"
     """False malignant: a tumour was injected."""
+    WHOLE = "whole"
+    """The series was altered as a whole: resampled, or taken to few grey levels. Harmless re-formatting does it too."""
     INTEGRITY = "integrity"
     """The instances contradict themselves or one another."""
 

@@ -131,3 +131,24 @@ def test_the_shipped_detector_leaves_a_plain_chest_alone(chest):
     result = detector.assess(chest.series([chest.slice(seed) for seed in range(4)]))
     assert result.findings == ()
     assert len(result.slices) == 4
+
+
+def test_noise_copied_from_the_attack_s_fixed_place_is_a_finding_over_the_series_point(chest, rule_bundle):
+    slices = [chest.slice(seed) for seed in range(9)]
+    row, column = int(0.43 * chest.size), int(0.27 * chest.size)
+    for one in (3, 4, 5):
+        slices[one] = slices[one].copy()
+        slices[one][150:190, 210:250] = slices[one][row - 20 : row + 20, column - 20 : column + 20]
+    result = ForensicDetector(rule_bundle).assess(chest.series(slices))
+    copies = [finding for finding in result.findings if "copy_strength" in finding.cues]
+    assert [near(one, (230, 170)) for one in copies] == [True]
+    assert copies[0].kind is FindingKind.FB
+    assert result.score >= copies[0].score > 1.0
+    assert "never repeats its noise" in copies[0].sentence
+
+
+def test_few_grey_levels_are_a_notice_of_the_whole_series_and_no_suspicion(chest, rule_bundle, tmp_path):
+    levels = [(chest.slice(seed) // 6 * 6).astype(np.int16) for seed in range(3)]
+    result = ForensicDetector(rule_bundle).assess(chest.series(levels), tmp_path)
+    notices = [finding for finding in result.findings if finding.kind is FindingKind.WHOLE]
+    assert [(one.severity, one.sop_uid, one.picture) for one in notices] == [(Severity.NOTICE, None, None)]
