@@ -127,7 +127,7 @@ def find_copy(hu: NDArray[np.int16], spacing_mm: tuple[float, float, float]) -> 
 
 def _body(hu: NDArray[np.int16], row: int, column: int) -> tuple[slice, slice]:
     """Return the rows and columns that hold the body and the source."""
-    body = (hu[::_EVERY] > _BODY_ABOVE_HU).any(axis=0)
+    body: NDArray[np.bool_] = np.asarray((hu[::_EVERY] > _BODY_ABOVE_HU).any(axis=0))
     body[row, column] = True
     rows, columns = np.flatnonzero(body.any(axis=1)), np.flatnonzero(body.any(axis=0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
@@ -171,7 +171,7 @@ def _grain(hu: NDArray[np.int16]) -> NDArray[np.float32]:
     image = np.clip(hu, -1100, 1000).astype(np.float32)
     fine = image - ndimage.gaussian_filter(image, _GRAIN_PX, truncate=3.0)
     power = ndimage.uniform_filter(fine * fine, _LOCAL_PX)
-    return np.clip(fine / (np.sqrt(np.maximum(power, 0.0)) + np.float32(0.5)), -_LIMIT, _LIMIT)
+    return np.asarray(np.clip(fine / (np.sqrt(np.maximum(power, 0.0)) + np.float32(0.5)), -_LIMIT, _LIMIT), np.float32)
 
 
 def _distance_mm(shape: tuple[int, ...], row: int, column: int, spacing_mm: tuple[float, ...]) -> NDArray[np.float32]:
