@@ -46,7 +46,7 @@ def draw_roc(results: Sequence[dict[str, Any]], title: str, path: Path) -> None:
             if len(result["roc"]) == 1 and result["auc"] is not None:
                 label += f", AUC {result['auc']:.2f}"
             axes.plot(*np.transpose(points), style, color=f"C{number}", label=label, linewidth=1.3)
-    axes.legend(fontsize=6, loc="lower right")
+    axes.legend(fontsize=7.5, loc="lower right")
     figure.savefig(path, dpi=110)
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -133,6 +134,19 @@ def test_a_report_holds_page_plots_table_and_everything_as_json(finished):
     assert all(row["mark"] == "leaky: optimistic" for row in rows)
     assert rows[0]["published_accuracy"] == "0.9"
     assert json.loads((folder / "results.json").read_text())["results"] == results
+
+
+def test_both_protocols_stand_side_by_side_and_only_one_is_marked_leaky(finished):
+    folder, facts, (result, _) = finished
+    grouped = result | {"protocol": "grouped", "mark": "grouped by patient", "auc": None, "permuted_auc": [None]}
+    page = write_report(folder, facts, [result, grouped]).read_text()
+    sides = page.split('<section class="side ')[1:]
+    assert [side.split('"')[0] for side in sides] == ["leaky", "grouped"]
+    assert "leaky: optimistic" in sides[0]
+    assert "leaky" not in sides[1].split("</section>")[0]
+    assert page.count('<td class="leaky">') == 1  # in the table of all experiments
+    for file in re.findall(r'<img src="([^"]+)"', page):
+        assert (folder / file).is_file()
 
 
 def test_results_of_another_run_are_left_out_of_a_report(finished):
