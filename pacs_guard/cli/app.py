@@ -236,6 +236,25 @@ def audit_export(
 
 
 @app.command()
+def reload(config: Config = None) -> None:
+    """Have the running node read its settings again; says what changed and what needs a restart."""
+    from pacs_guard.cli.reload import reload_settings
+
+    raise typer.Exit(reload_settings(config))
+
+
+@app.command()
+def alive(
+    roles: Annotated[list[str] | None, typer.Argument(help="Only these; default all that run here.")] = None,
+    config: Config = None,
+) -> None:
+    """Say whether this data folder's roles live, for a container's health check; exits with 1 if one does not."""
+    from pacs_guard.cli.reload import check_alive
+
+    raise typer.Exit(check_alive(config, roles or []))
+
+
+@app.command()
 def doctor(config: Config = None, *, json: Json = False) -> None:
     """Check ports, disk, decoders, database, models and destinations."""
     from pacs_guard.cli.doctor import run_doctor

@@ -14,13 +14,15 @@ from pacs_guard.cli.configuration import settings_from
 from pacs_guard.cli.wiring import CLOCK, default_policy, open_stores, owner, owner_prefix, prepare_folder
 from pacs_guard.domain.audit import AuditEvent
 from pacs_guard.errors import BundleError, DeliveryError, SupervisionError
-from pacs_guard.ops.logs import configure_logging
+from pacs_guard.ops.logs import configure_logging, set_level
+from pacs_guard.ops.reload import Reloader, on_hangup, outcomes
 from pacs_guard.ops.roles import ROLES, Heartbeat, heartbeat_ages, role_lock, stop_event
 from pacs_guard.ops.schedule import Chores, start_schedule
 from pacs_guard.ops.supervisor import Supervisor, role_commands
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Callable
     from pathlib import Path
 
     from pacs_guard.cli.wiring import Stores
@@ -51,7 +53,9 @@ def serve_node(config: Path | None) -> None:
         stores.database.close()
         shutil.rmtree(settings.metrics_dir, ignore_errors=True)
         _LOG.info("node starts", ae_title=settings.node.ae_title, port=settings.receive.port)
-        Supervisor(role_commands(ROLES, config)).run(stop)
+        supervisor = Supervisor(role_commands(ROLES, config))
+        on_hangup(supervisor.request_reload)
+        supervisor.run(stop)
         _LOG.info("node stopped")
 
 
@@ -60,18 +64,30 @@ def run_role(role: str, config: Path | None, *, supervised: bool) -> None:
     settings = settings_from(config)
     configure_logging(form=settings.ops.log_format, level=settings.ops.log_level, role=role)
     stop = stop_event(supervised=supervised)
-    with role_lock(_run_dir(settings), role):
-        metrics = _metrics(settings)
+    run_dir = _run_dir(settings)
+    reloader = Reloader(role, settings, load=lambda: settings_from(config), folder=run_dir, clock=CLOCK)
+    on_hangup(reloader.request)
+    with role_lock(run_dir, role):
+        metrics = _metrics(settings, role)
         stores = open_stores(settings)
-        heartbeat = Heartbeat(_run_dir(settings), role)
+        heartbeat = Heartbeat(run_dir, role)
         heartbeat.start()
         stores.auditing.note(AuditEvent.STARTED, role=role)
         try:
-            _RUNNERS[role](stores, metrics, stop)
+            _RUNNERS[role](stores, metrics, stop, reloader)
         finally:
+            reloader.stop()
             heartbeat.stop()
             note_stop(stores, role)
             stores.database.close()
+
+
+def _live(apply: Callable[[Settings], None]) -> Callable[[Settings], None]:
+    def apply_all(settings: Settings) -> None:
+        apply(settings)
+        set_level(settings.ops.log_level)
+
+    return apply_all
 
 
 def _check_models(settings: Settings) -> None:
@@ -115,27 +131,28 @@ def _run_dir(settings: Settings) -> Path:
     return settings.node.data_dir / "run"
 
 
-def _metrics(settings: Settings) -> RoleMetrics:
+def _metrics(settings: Settings, role: str) -> RoleMetrics:
     prepare_folder(settings.metrics_dir)
     # the library reads this once, when it is first imported
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(settings.metrics_dir)
     from pacs_guard.ops.metrics import RoleMetrics, role_registry
 
-    return RoleMetrics(role_registry(settings.metrics_dir))
+    return RoleMetrics(role_registry(settings.metrics_dir, role))
 
 
-def _run_receive(stores: Stores, metrics: RoleMetrics, stop: threading.Event) -> None:
+def _run_receive(stores: Stores, metrics: RoleMetrics, stop: threading.Event, reloader: Reloader) -> None:
     from pacs_guard.queue.intake import Intake
     from pacs_guard.receive.receiver import Receiver
 
     intake = Intake(stores.database, CLOCK, f"{socket.gethostname()}:receive")
     receiver = Receiver(stores.settings, stores.spool(), intake, metrics)
     receiver.start()
+    reloader.start(_live(receiver.reconfigure))
     stop.wait()
     receiver.stop(_DRAIN_SECONDS)
 
 
-def _run_detect(stores: Stores, metrics: RoleMetrics, stop: threading.Event) -> None:
+def _run_detect(stores: Stores, metrics: RoleMetrics, stop: threading.Event, reloader: Reloader) -> None:
     from pacs_guard.assemble.series import assemble_study
     from pacs_guard.detect.worker import Worker
 
@@ -162,10 +179,16 @@ def _run_detect(stores: Stores, metrics: RoleMetrics, stop: threading.Event) -> 
         lease_seconds=settings.detect.lease_seconds,
         max_attempts=settings.detect.max_attempts,
     )
+
+    def reconfigure(changed: Settings) -> None:
+        stores.assessing.reconfigure([destination.name for destination in changed.destinations])
+        worker.reconfigure(changed.policies())
+
+    reloader.start(_live(reconfigure))
     worker.run(stop)
 
 
-def _run_deliver(stores: Stores, metrics: RoleMetrics, stop: threading.Event) -> None:
+def _run_deliver(stores: Stores, metrics: RoleMetrics, stop: threading.Event, reloader: Reloader) -> None:
     from pacs_guard.deliver.deliverer import Deliverer
     from pacs_guard.deliver.notify import Notifier
 
@@ -173,6 +196,12 @@ def _run_deliver(stores: Stores, metrics: RoleMetrics, stop: threading.Event) ->
     notifier = Notifier(stores.settings.webhook, stores.outbox, metrics)
     deliverer.start()
     notifier.start()
+
+    def reconfigure(changed: Settings) -> None:
+        deliverer.reconfigure(changed)
+        notifier.reconfigure(changed.webhook)
+
+    reloader.start(_live(reconfigure))
     while not stop.wait(_LOOK_SECONDS):
         if not (deliverer.is_alive and notifier.is_alive):
             raise DeliveryError("a thread of this role ended; the role has to start again")
@@ -180,12 +209,13 @@ def _run_deliver(stores: Stores, metrics: RoleMetrics, stop: threading.Event) ->
     notifier.stop(_DRAIN_SECONDS)
 
 
-def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event) -> None:
+def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event, reloader: Reloader) -> None:
     from prometheus_client import CollectorRegistry
     from prometheus_client.multiprocess import MultiProcessCollector
 
     from pacs_guard.ops.http import WatchServer
     from pacs_guard.ops.metrics import NodeCollector
+    from pacs_guard.ops.settings_metrics import SettingsCollector
 
     settings = stores.settings
     chores = _chores(stores)
@@ -200,11 +230,15 @@ def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event) -> No
             roles=lambda: heartbeat_ages(run_dir, CLOCK()),
         )
     )
+    registry.register(
+        SettingsCollector(outcomes=lambda: outcomes(run_dir), min_free_bytes=lambda: chores.min_free_bytes)
+    )
     server = WatchServer(
         settings.ops.metrics_host, settings.ops.metrics_port, registry, lambda: _readiness(stores, chores)
     )
     server.start()
     scheduler = start_schedule(chores, settings.completeness.sweep_seconds, audit_chores(stores))
+    reloader.start(_live(chores.reconfigure))
     stop.wait()
     scheduler.shutdown(wait=True)
     server.stop()
@@ -239,7 +273,7 @@ def _readiness(stores: Stores, chores: Chores) -> list[Check]:
     except QueueError as error:
         checks.append(Check("database", ok=False, detail=str(error)))
     free = chores.spool.free_bytes()
-    checks.append(Check("disk", ok=free >= settings.receive.min_free_bytes, detail=f"{free} bytes free"))
+    checks.append(Check("disk", ok=free >= chores.min_free_bytes, detail=f"{free} bytes free"))
     for role, age in sorted(heartbeat_ages(_run_dir(settings), CLOCK()).items()):
         checks.append(Check(role, ok=age < _LATE_SECONDS, detail=f"heard of {age:.0f} s ago"))
     return checks

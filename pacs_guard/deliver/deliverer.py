@@ -7,6 +7,7 @@ import random
 import socket
 import threading
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -59,32 +60,16 @@ class Deliverer:
         *,
         poll_seconds: float = 0.1,
     ) -> None:
-        self._stop = threading.Event()
-        tools = Tools(
-            calling_ae=settings.node.ae_title,
-            transport=settings.deliver.transport,
-            spool=spool,
-            forwarding=forwarding,
-            metrics=metrics,
-            clock=clock,
-            rng=rng or random.Random(),  # noqa: S311  # no secret
-            stop=self._stop,
-        )
-        self._workers = [
-            DestinationWorker(destination, number, tools)
-            for destination in settings.destinations
-            for number in range(1, destination.associations + 1)
-        ]
-        self._loops = [
-            Loop(
-                f"deliver:{worker.name}:{worker.number}",
-                worker.step,
-                idle_seconds=poll_seconds,
-                stop=self._stop,
-                count_error=metrics.thread_error,
-            )
-            for worker in self._workers
-        ]
+        self._ae_title = settings.node.ae_title
+        self._transport = settings.deliver.transport
+        self._spool = spool
+        self._forwarding = forwarding
+        self._metrics = metrics
+        self._clock = clock
+        self._rng = rng or random.Random()  # noqa: S311  # no secret
+        self._poll_seconds = poll_seconds
+        self._lines = {key: self._line(destination, key[1]) for key, destination in _wanted(settings).items()}
+        self._ending: list[_Line] = []
 
     def start(self) -> None:
         """Take back what an earlier life on this machine had leased, and start the threads.
@@ -94,22 +79,88 @@ class Deliverer:
         QueueUnavailableError
             If the queue cannot be reached.
         """
-        for worker in self._workers:
-            worker.release_old_leases()
-        for loop in self._loops:
-            loop.start()
+        for line in self._lines.values():
+            line.worker.release_old_leases()
+        for line in self._lines.values():
+            line.loop.start()
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Serve the destinations of `settings`; what is being sent is sent to its end as it was begun.
+
+        Raises
+        ------
+        QueueUnavailableError
+            If the queue cannot be reached.
+        """
+        wanted = _wanted(settings)
+        names = {name for name, _ in self._lines}
+        added = {key: self._line(wanted[key], key[1]) for key in wanted.keys() - self._lines.keys()}
+        for key, line in added.items():
+            if key[0] not in names:
+                line.worker.release_old_leases()
+        for key in self._lines.keys() & wanted.keys():
+            self._lines[key].worker.reconfigure(wanted[key])
+        removed = [line for key, line in self._lines.items() if key not in wanted]
+        self._lines = {key: added.get(key) or self._lines[key] for key in wanted}
+        self._ending = [line for line in self._ending if line.loop.is_alive] + removed
+        for line in removed:
+            line.stop.set()
+        for line in added.values():
+            line.loop.start()
 
     def stop(self, timeout: float = 30.0) -> bool:
         """Let every thread finish the instance under way; return whether all ended within `timeout` seconds."""
-        self._stop.set()
+        lines = [*self._lines.values(), *self._ending]
+        for line in lines:
+            line.stop.set()
         deadline = time.monotonic() + timeout
-        ended = [loop.join(max(0.0, deadline - time.monotonic())) for loop in self._loops]
+        ended = [line.loop.join(max(0.0, deadline - time.monotonic())) for line in lines]
         return all(ended)
 
     @property
     def is_alive(self) -> bool:
         """Whether every thread runs."""
-        return all(loop.is_alive for loop in self._loops)
+        return all(line.loop.is_alive for line in self._lines.values())
+
+    def _line(self, destination: DestinationSettings, number: int) -> _Line:
+        stop = threading.Event()
+        tools = Tools(
+            calling_ae=self._ae_title,
+            transport=self._transport,
+            spool=self._spool,
+            forwarding=self._forwarding,
+            metrics=self._metrics,
+            clock=self._clock,
+            rng=self._rng,
+            stop=stop,
+        )
+        worker = DestinationWorker(destination, number, tools)
+        loop = Loop(
+            f"deliver:{worker.name}:{worker.number}",
+            worker.step,
+            idle_seconds=self._poll_seconds,
+            stop=stop,
+            count_error=self._metrics.thread_error,
+        )
+        return _Line(worker, loop, stop)
+
+
+def _wanted(settings: Settings) -> dict[tuple[str, int], DestinationSettings]:
+    """Return each destination as often as it may have associations, by its name and a number."""
+    return {
+        (destination.name, number): destination
+        for destination in settings.destinations
+        for number in range(1, destination.associations + 1)
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One of a destination's workers, its thread, and what ends it."""
+
+    worker: DestinationWorker
+    loop: Loop
+    stop: threading.Event
 
 
 class DestinationWorker:
@@ -133,8 +184,10 @@ class DestinationWorker:
         self._tools = tools
         self._owner_prefix = f"{socket.gethostname()}:deliver:{destination.name}:"
         self._owner = f"{self._owner_prefix}{os.getpid()}:{number}"
-        # nothing between two signs of life takes longer than this
-        self._lease_seconds = max(_SHORTEST_LEASE_SECONDS, 2 * _all_timeouts(destination))
+
+    def reconfigure(self, destination: DestinationSettings) -> None:
+        """Make every later attempt by `destination`, which has the same name."""
+        self._destination = destination
 
     def release_old_leases(self) -> None:
         """Give back what an earlier life had leased."""
@@ -144,11 +197,14 @@ class DestinationWorker:
         """Make one attempt at one study, and return whether there was one."""
         if not self._tools.forwarding.is_due(self.name):
             return False
-        delivery = self._tools.forwarding.claim(self.name, self._owner, self._lease_seconds)
+        destination = self._destination
+        # nothing between two signs of life takes longer than this
+        lease_seconds = max(_SHORTEST_LEASE_SECONDS, 2 * _all_timeouts(destination))
+        delivery = self._tools.forwarding.claim(self.name, self._owner, lease_seconds)
         if delivery is None:
             return False
         try:
-            Attempt(delivery, self._destination, self._lease_seconds, self._tools).run()
+            Attempt(delivery, destination, lease_seconds, self._tools).run()
         except LeaseLostError as error:
             _LOG.info("delivery stopped", study_id=delivery.study_id, destination=self.name, reason=str(error))
             self._tools.forwarding.postpone(delivery)

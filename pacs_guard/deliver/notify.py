@@ -57,6 +57,10 @@ class Notifier:
             count_error=metrics.thread_error,
         )
 
+    def reconfigure(self, webhook: WebhookSettings | None) -> None:
+        """Announce to `webhook` from the next notification on."""
+        self._webhook = webhook
+
     def start(self) -> None:
         """Start the thread."""
         self._loop.start()
@@ -83,11 +87,12 @@ class Notifier:
     def _announce(self, notification: Notification) -> None:
         if notification.attempts == 0:
             self._log_line(notification)
+        webhook = self._webhook
         try:
-            if self._webhook is not None:
-                post(self._webhook, notification)
+            if webhook is not None:
+                post(webhook, notification)
         except TransientDeliveryError as error:
-            self._failed(self._webhook, notification, str(error))
+            self._failed(webhook, notification, str(error))
             return
         self._outbox.sent(notification)
         self._metrics.notification("sent")

@@ -87,6 +87,10 @@ class Worker:
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
 
+    def reconfigure(self, policies: Mapping[str, Policy]) -> None:
+        """Judge every later study by `policies`."""
+        self._policies = policies
+
     def run(self, stop: threading.Event) -> None:
         """Work until `stop` is set; the study under way is finished first."""
         while not stop.is_set():

@@ -62,6 +62,11 @@ def configure_logging(*, form: str, level: str, role: str | None = None) -> None
         structlog.contextvars.bind_contextvars(role=role)
 
 
+def set_level(level: str) -> None:
+    """Log from `level` on; the libraries stay quiet."""
+    logging.getLogger().setLevel(level.upper())
+
+
 def _printable(_logger: object, _method: str, event: Any) -> Any:
     """Replace control characters, so that no peer can forge a line or a terminal's commands."""
     for key, value in event.items():

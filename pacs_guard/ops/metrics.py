@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, values
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
 from prometheus_client.registry import Collector
 
@@ -184,8 +184,10 @@ class RoleMetrics:
         self._thread_errors.labels(thread).inc()
 
 
-def role_registry(folder: Path) -> CollectorRegistry:
+def role_registry(folder: Path, role: str) -> CollectorRegistry:
     """Return a registry whose values this process shares through `folder`; call it before anything else here.
+
+    Files go by the role, which runs once on a data folder: process ids are the same in every container.
 
     Raises
     ------
@@ -194,6 +196,7 @@ def role_registry(folder: Path) -> CollectorRegistry:
     """
     if os.environ.get("PROMETHEUS_MULTIPROC_DIR") != str(folder):
         raise RuntimeError("PROMETHEUS_MULTIPROC_DIR must name the metrics folder before prometheus_client is imported")
+    values.ValueClass = values.MultiProcessValue(lambda: role)  # type: ignore[no-untyped-call]  # the library's
     return CollectorRegistry()
 
 

@@ -59,6 +59,19 @@ def _lock(file: IO[str], role: str, folder: Path, deadline: float) -> None:
             return
 
 
+def holder(folder: Path, role: str) -> int | None:
+    """Return the id of the process that holds a role's lock, None if nobody does."""
+    try:
+        with (folder / f"{role}.lock").open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(file.read())
+    except (OSError, ValueError):  # never run here, or about to write its id
+        return None
+    return None
+
+
 class Heartbeat:
     """Touches a file while the process lives and its `alive` check holds.
 

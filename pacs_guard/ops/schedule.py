@@ -13,6 +13,7 @@ from pacs_guard.spool.reconcile import reconcile
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from pacs_guard.config import Settings
     from pacs_guard.domain.completeness import CompletenessRule
     from pacs_guard.domain.policy import Policy
     from pacs_guard.queue.assessing import Assessing
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
 _LOG = structlog.get_logger(__name__)
 _RECONCILE_SECONDS = 3600.0
 _GRACE_SECONDS = 600.0
+_UNCONFIGURED_SECONDS = 300.0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Chores:
     """What has to be done again and again.
 
@@ -62,6 +64,16 @@ class Chores:
     min_free_bytes: int
     clock: Callable[[], float]
 
+    def reconfigure(self, settings: Settings) -> None:
+        """Do everything by `settings` from now on, as far as a node's settings can change while it runs."""
+        self.rule = settings.completeness.rule()
+        self.policies = settings.policies()
+        self.destinations = [destination.name for destination in settings.destinations]
+        self.retention_seconds = settings.ops.retention_days * 86400.0
+        self.max_refused_bytes = settings.receive.max_refused_bytes
+        self.min_free_bytes = settings.receive.min_free_bytes
+        self.assessing.reconfigure(self.destinations)
+
     def sweep(self) -> None:
         """Find studies that are whole, workers that vanished, and holds that are over."""
         for study in self.assessing.complete_quiet(self.rule):
@@ -70,7 +82,9 @@ class Chores:
             _LOG.warning("detector worker vanished; study waits again", study=study)
         for study in self.assessing.bypass_overdue(self.policies, self.default_policy):
             _LOG.error("longest hold over; study forwarded without a verdict", study=study)
-        for study, destination in self.forwarding.give_up_unconfigured(self.destinations):
+        for study, destination in self.forwarding.give_up_unconfigured(
+            self.destinations, grace_seconds=_UNCONFIGURED_SECONDS
+        ):
             _LOG.error("destination no longer configured; delivery given up", study=study, destination=destination)
 
     def reconcile(self, grace_seconds: float = _GRACE_SECONDS) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -35,6 +36,7 @@ class _Role:
     next_start: float = 0.0
     wait: float = _FIRST_WAIT_SECONDS
     restarts: int = 0
+    has_worked: bool = False
 
 
 class Supervisor:
@@ -51,6 +53,11 @@ class Supervisor:
     def __init__(self, commands: Mapping[str, Sequence[str]], *, stop_seconds: float = 30.0) -> None:
         self._roles = [_Role(name, list(command)) for name, command in commands.items()]
         self._stop_seconds = stop_seconds
+        self._reload_requested = False
+
+    def request_reload(self, *_: object) -> None:
+        """Pass a request to read the settings again on to every role; may be called from a signal handler."""
+        self._reload_requested = True
 
     def run(self, stop: threading.Event) -> None:
         """Keep the roles running until `stop` is set, then end them in order.
@@ -64,6 +71,9 @@ class Supervisor:
             while not stop.is_set():
                 for role in self._roles:
                     self._tend(role)
+                if self._reload_requested:
+                    self._reload_requested = False
+                    self._pass_on(signal.SIGHUP)
                 stop.wait(_POLL_SECONDS)
         finally:
             self._stop_all()
@@ -82,14 +92,21 @@ class Supervisor:
         if code is None:
             if now - role.started_at > _STABLE_SECONDS:
                 role.wait = _FIRST_WAIT_SECONDS
+                role.has_worked = True
             return
         _close(role)
-        if code == CONFIGURATION_EXIT:
+        # one that has worked is tried again: its settings may be being edited, and the other roles are needed
+        if code == CONFIGURATION_EXIT and not role.has_worked:
             raise SupervisionError(f"the role {role.name} cannot run as configured; see its message above")
         role.restarts += 1
         role.next_start = now + role.wait
         _LOG.error("role ended", ended_role=role.name, code=code, restart_in_seconds=role.wait, restarts=role.restarts)
         role.wait = min(role.wait * 2, _LONGEST_WAIT_SECONDS)
+
+    def _pass_on(self, number: signal.Signals) -> None:
+        for role in self._roles:
+            if role.process is not None:
+                role.process.send_signal(number)
 
     def _stop_all(self) -> None:
         running = [role for role in self._roles if role.process is not None]
@@ -109,8 +126,13 @@ class Supervisor:
 
 
 def _start(role: _Role) -> None:
-    # the pipe is never written to: its end tells the role that this process is gone
-    role.process = subprocess.Popen(role.command, stdin=subprocess.PIPE)
+    # a request to reload waits until the role is ready for it, and does not end it
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    try:
+        # the pipe is never written to: its end tells the role that this process is gone
+        role.process = subprocess.Popen(role.command, stdin=subprocess.PIPE)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
     role.started_at = time.monotonic()
     _LOG.info("role started", started_role=role.name, pid=role.process.pid)
 

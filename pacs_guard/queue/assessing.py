@@ -83,6 +83,10 @@ class Assessing:
         self._clock = clock
         self._destinations = tuple(destinations)
 
+    def reconfigure(self, destinations: Sequence[str]) -> None:
+        """Send every study that is cleared from now on to these destinations."""
+        self._destinations = tuple(destinations)
+
     def complete_quiet(self, rule: CompletenessRule) -> list[int]:
         """Mark every study that counts as whole as ready, and return their ids."""
         now = self._clock()

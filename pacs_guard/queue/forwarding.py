@@ -260,8 +260,15 @@ class Forwarding:
                 sa.update(deliveries).where(_leased_to(delivery)).values(lease_owner=None, lease_until=None)
             )
 
-    def give_up_unconfigured(self, destinations: Sequence[str]) -> list[tuple[int, str]]:
+    def give_up_unconfigured(self, destinations: Sequence[str], *, grace_seconds: float = 0.0) -> list[tuple[int, str]]:
         """Give up what waits for a destination that is no longer configured, so that it is listed and not forgotten.
+
+        Parameters
+        ----------
+        destinations : sequence of str
+            Names of those configured.
+        grace_seconds : float
+            How long a delivery must have waited: another role may know a new destination earlier than the caller.
 
         Returns
         -------
@@ -271,7 +278,9 @@ class Forwarding:
         now = self._clock()
         with self._database.write() as connection:
             query = sa.select(deliveries.c.id, deliveries.c.study_id, deliveries.c.destination).where(
-                deliveries.c.state == ItemState.PENDING, deliveries.c.destination.not_in(list(destinations))
+                deliveries.c.state == ItemState.PENDING,
+                deliveries.c.destination.not_in(list(destinations)),
+                deliveries.c.started_at <= now - grace_seconds,
             )
             found = connection.execute(query).all()
             for delivery_id, study_id, destination in found:

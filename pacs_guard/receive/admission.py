@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from pacs_guard.config import Settings, SourceSettings
 
@@ -85,6 +85,23 @@ class Request:
     address: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    called_ae: str | None
+    max_open: int
+    min_free_bytes: int
+    sources: Mapping[str, SourceSettings]
+
+
+def _rules(settings: Settings) -> _Rules:
+    return _Rules(
+        called_ae=settings.node.ae_title if settings.receive.require_called_ae_title else None,
+        max_open=settings.receive.max_associations,
+        min_free_bytes=settings.receive.min_free_bytes,
+        sources={title: source for source in settings.sources for title in source.ae_titles},
+    )
+
+
 class Admission:
     """The rules for who may open an association.
 
@@ -94,10 +111,11 @@ class Admission:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._called = settings.node.ae_title if settings.receive.require_called_ae_title else None
-        self._max_open = settings.receive.max_associations
-        self._min_free = settings.receive.min_free_bytes
-        self._sources = {title: source for source in settings.sources for title in source.ae_titles}
+        self._rules = _rules(settings)
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Judge every later request by `settings`; associations that are open stay open."""
+        self._rules = _rules(settings)  # one assignment: each request sees the old rules or the new ones
 
     def judge(self, request: Request, *, open_associations: int, free_bytes: int) -> str | Rejection:
         """Return the name of the source that is calling, or why it is rejected.
@@ -110,16 +128,17 @@ class Admission:
         free_bytes : int
             Room left in the spool.
         """
-        source = self._sources.get(request.calling_ae)
+        rules = self._rules
+        source = rules.sources.get(request.calling_ae)
         if source is None:
             return Rejection(Reason.CALLING_AE_TITLE)
         if not _may_call_from(source, request.address):
             return Rejection(Reason.ADDRESS)
-        if self._called is not None and request.called_ae != self._called:
+        if rules.called_ae is not None and request.called_ae != rules.called_ae:
             return Rejection(Reason.CALLED_AE_TITLE)
-        if open_associations >= self._max_open:
+        if open_associations >= rules.max_open:
             return Rejection(Reason.TOO_MANY)
-        if free_bytes < self._min_free:
+        if free_bytes < rules.min_free_bytes:
             return Rejection(Reason.DISK)
         return source.name
 

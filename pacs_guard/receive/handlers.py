@@ -71,6 +71,13 @@ class Handlers:
             max_refused_bytes=settings.receive.max_refused_bytes,
         )
 
+    def reconfigure(self, settings: Settings) -> None:
+        """Treat every later request by `settings`, as far as a node's settings can change while it runs."""
+        self._admission.reconfigure(settings)
+        self._storage.limit(
+            min_free_bytes=settings.receive.min_free_bytes, max_refused_bytes=settings.receive.max_refused_bytes
+        )
+
     def bindings(self) -> list[Any]:
         """Return what the library's server is to call, as it wants it."""
         return [

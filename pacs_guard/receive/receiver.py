@@ -95,6 +95,10 @@ class Receiver:
             thread.start()
         self._log.info("listening", host=self._settings.host, port=self._settings.port, ae_title=self._ae_title)
 
+    def reconfigure(self, settings: Settings) -> None:
+        """Use changed sources and limits from the next request on; no association is dropped."""
+        self._handlers.reconfigure(settings)
+
     def stop(self, timeout: float = 30.0) -> None:
         """Stop listening, let open associations end for `timeout` seconds, then abort what is left."""
         if self._server is None:

@@ -79,6 +79,11 @@ class Storage:
         self._min_free = min_free_bytes
         self._max_refused = max_refused_bytes
 
+    def limit(self, *, min_free_bytes: int, max_refused_bytes: int) -> None:
+        """Use other limits for every later data set."""
+        self._min_free = min_free_bytes
+        self._max_refused = max_refused_bytes
+
     def begin(self, request: StoreRequest) -> Reception:
         """Return what the fragments of a request's data set are to be written to."""
         return Reception(self._spool, request, self._min_free)

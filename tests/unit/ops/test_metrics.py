@@ -15,14 +15,16 @@ import os, sys
 from pathlib import Path
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = sys.argv[1]
 from pacs_guard.ops.metrics import RoleMetrics, role_registry
-metrics = RoleMetrics(role_registry(Path(sys.argv[1])))
+metrics = RoleMetrics(role_registry(Path(sys.argv[1]), sys.argv[2]))
 metrics.instance("ct-1", "stored", 0, 1000, 0.01)
 """
 
 
 def test_counters_of_processes_that_ended_are_still_there(tmp_path):
     for _ in range(2):
-        subprocess.run([sys.executable, "-c", _ROLE, str(tmp_path)], check=True)
+        # one file for each role, as process ids are the same in every container
+        subprocess.run([sys.executable, "-c", _ROLE, str(tmp_path), "receive"], check=True)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["counter_receive.db", "histogram_receive.db"]
     show = (
         "import os, sys\n"
         "os.environ['PROMETHEUS_MULTIPROC_DIR'] = sys.argv[1]\n"
@@ -106,4 +108,4 @@ def test_a_registry_for_another_folder_than_the_environment_names_is_refused(tmp
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
     assert "PROMETHEUS_MULTIPROC_DIR" not in os.environ
     with pytest.raises(RuntimeError, match="must name the metrics folder"):
-        role_registry(tmp_path)
+        role_registry(tmp_path, "ops")
