@@ -99,3 +99,44 @@ def test_the_commands_run_this_interpreter_under_supervision(tmp_path):
     assert commands["ops"] == [
         sys.executable, "-m", "pacs_guard", "run", "ops", "--supervised", "--config", str(tmp_path / "c.toml"),
     ]  # fmt: skip
+
+
+_RELOADS = """
+import pathlib, signal, sys, time
+time.sleep(0.2)
+signal.signal(signal.SIGHUP, lambda *_: pathlib.Path(sys.argv[1]).touch())
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGHUP])
+sys.stdin.read()
+"""
+
+
+def test_a_request_to_reload_reaches_every_role_even_one_that_is_still_starting(running, tmp_path):
+    asked = [tmp_path / name for name in ("receive", "detect")]
+    one, _, _, _ = running({file.name: [sys.executable, "-c", _RELOADS, str(file)] for file in asked})
+    until(lambda: len(one.processes()) == 2)
+    pids = one.processes()
+    one.request_reload()
+    until(lambda: all(file.exists() for file in asked))
+    assert one.processes() == pids
+
+
+_WORKED_ONCE = """
+import pathlib, sys, time
+worked = pathlib.Path(sys.argv[1])
+if worked.exists():
+    sys.exit(78)
+worked.touch()
+time.sleep(0.4)
+"""
+
+
+def test_a_role_that_has_worked_is_tried_again_although_its_settings_are_being_edited(running, tmp_path, monkeypatch):
+    monkeypatch.setattr(supervisor, "_STABLE_SECONDS", 0.1)
+    monkeypatch.setattr(supervisor, "_LONGEST_WAIT_SECONDS", 0.05)
+    one, _, thread, errors = running(
+        {"receive": [sys.executable, "-c", _WORKED_ONCE, str(tmp_path / "worked")], "detect": SLEEPER}
+    )
+    until(lambda: one._roles[0].restarts >= 3)
+    assert thread.is_alive()
+    assert errors == []
+    assert "detect" in one.processes()

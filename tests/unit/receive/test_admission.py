@@ -64,3 +64,19 @@ def test_any_called_ae_title_will_do_where_that_is_set():
 
 def test_scope_of_a_link_local_address_is_ignored():
     assert is_within("fe80::1%eth0", ["fe80::/10"])
+
+
+def test_later_requests_are_judged_by_changed_settings():
+    rules = admission()
+    request = Request(calling_ae="CT9", called_ae="PACSGUARD", address="10.1.0.1")
+    assert rules.judge(request, open_associations=0, free_bytes=100) == Rejection(Reason.CALLING_AE_TITLE)
+    rules.reconfigure(
+        Settings(
+            receive={"max_associations": 1, "min_free_bytes": 200},
+            sources=[{"name": "new", "ae_titles": ["CT9"]}],
+            destinations=[{"name": "pacs", "ae_title": "PACS"}],
+        )
+    )
+    assert rules.judge(request, open_associations=0, free_bytes=200) == "new"
+    assert rules.judge(request, open_associations=1, free_bytes=200) == Rejection(Reason.TOO_MANY)
+    assert rules.judge(request, open_associations=0, free_bytes=199) == Rejection(Reason.DISK)
