@@ -56,6 +56,7 @@ USES: dict[str, Use] = {
     "receive.max_refused_bytes": Use(("receive", "ops"), live=True),
     "receive": Use(("receive",), live=False),
     "detect": Use(("detect", "ops"), live=False),
+    "deliver": Use(("deliver",), live=False),
     "ops.retention_days": Use(("ops",), live=True),
     "ops.log_level": Use(ROLES, live=True),
     "ops.log_format": Use(ROLES, live=False),
