@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,19 +11,21 @@ import numpy as np
 from pacs_guard.detect.bundle import pack_arrays, save_bundle
 from pacs_guard.detect.preprocess import Window
 from pacs_guard.detect.sliceclassifier import margins
-from pacs_guard.detect.slicemodels import NETWORK, WEIGHTS, support_arrays, trees_arrays
+from pacs_guard.detect.slicemodels import WEIGHTS, support_arrays, trees_arrays
 from pacs_guard.errors import ConfigurationError
 from training import measures
 from training.calibration import operating_point, safe_margin
-from training.classifiers import NETWORKS, TITLES, build_base, last_convolution, unconverged, with_head
+from training.classifiers import NETWORKS, TITLES, build_base, unconverged, with_head
 from training.classifiers import estimator as untrained
 from training.experiments import best_parameters, features_of, out_of_part, prepare
+from training.networkfiles import network_files
 from training.protocol import group_bootstrap
 from training.settings import Form, ProtocolName
 from training.splits import balanced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -94,11 +94,7 @@ def _files(plan: Plan, name: str, fitted: Any, shape: tuple[int, int]) -> tuple[
     if name not in NETWORKS:
         return {WEIGHTS: pack_arrays(trees_arrays(model, plan.size.step))}, {"model": "trees"}
     network = with_head(build_base(name, shape, plan.weights), fitted)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / NETWORK
-        network.save(path)
-        content = path.read_bytes()
-    return {NETWORK: content}, {"model": "network", "network": name, "layer": last_convolution(network)}
+    return network_files(name, network)
 
 
 def _manifest(

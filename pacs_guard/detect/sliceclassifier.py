@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pacs_guard.detect.detector import DetectorResult
+from pacs_guard.detect.networks import Network
 from pacs_guard.detect.preprocess import Window, lung_crop, sample
 from pacs_guard.detect.scoremap import NOTHING
-from pacs_guard.detect.slicemodels import Network, read_model
+from pacs_guard.detect.slicemodels import read_model
 from pacs_guard.domain.verdict import Box, Finding, FindingKind, SliceScore
 from pacs_guard.errors import BundleError, DetectorError
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import structlog
 
-from pacs_guard.detect.preprocess import block_mean, network_input
-from pacs_guard.detect.serving import set_up_accelerator
+from pacs_guard.detect.networks import Network
+from pacs_guard.detect.preprocess import block_mean
 from pacs_guard.errors import BundleError
 
 if TYPE_CHECKING:
@@ -22,11 +19,7 @@ if TYPE_CHECKING:
     from pacs_guard.detect.bundle import Bundle
 
 WEIGHTS = "weights.npz"
-NETWORK = "network.keras"
-_BATCH = 16
 _LEAST_PROBABILITY = 1e-3
-
-_LOG = structlog.get_logger(__name__)
 
 
 class SliceModel(Protocol):
@@ -143,34 +136,6 @@ class SupportVectors:
         return votes + confidence / (3 * (abs(confidence) + 1))
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
-    """A convolution base with its head, a `keras.Model` that gives log-odds.
-
-    Attributes
-    ----------
-    name : str
-        Of the network, for its own preprocessing.
-    model : keras.Model
-    layer : str
-        Last convolution layer, for Grad-CAM.
-    """
-
-    name: str
-    model: Any
-    layer: str
-
-    def scores(self, pictures: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return log probabilities, shape (n, classes), some pictures at a time."""
-        found = [
-            np.asarray(self.model(network_input(self.name, pictures[start : start + _BATCH]), training=False), float)
-            for start in range(0, len(pictures), _BATCH)
-        ]
-        log_odds = np.concatenate(found)
-        log_odds = log_odds - log_odds.max(axis=1, keepdims=True)
-        return np.asarray(log_odds - np.log(np.exp(log_odds).sum(axis=1, keepdims=True)))
-
-
 def read_model(bundle: Bundle) -> SliceModel:
     """Return the model of a bundle.
 
@@ -181,7 +146,7 @@ def read_model(bundle: Bundle) -> SliceModel:
     """
     kind = str(bundle.section("preprocessing", "model"))
     if kind == "network":
-        return _read_network(bundle)
+        return Network(bundle)
     arrays = bundle.arrays(WEIGHTS)
     try:
         if kind == "trees":
@@ -229,23 +194,6 @@ def support_arrays(fitted: Any, scale: Any, step: int) -> Mapping[str, NDArray[A
         "intercept": sign * fitted.intercept_,
         "gamma": np.array(0.0 if fitted.kernel == "linear" else fitted._gamma),  # noqa: SLF001  # "scale" as a number
     }
-
-
-def _read_network(bundle: Bundle) -> Network:
-    _LOG.info("a network is loaded", device=str(set_up_accelerator()))
-    import keras  # noqa: PLC0415  # takes seconds, and finds the accelerator as it was set up
-
-    # what was verified is what is loaded, so the bytes go through a file of our own
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / NETWORK
-        path.write_bytes(bundle.read(NETWORK))
-        try:
-            model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        except (ValueError, TypeError, OSError, KeyError) as error:
-            raise BundleError(f"{bundle.path / NETWORK} is no network that Keras reads: {error}") from error
-    return Network(
-        str(bundle.section("preprocessing", "network")), model, str(bundle.section("preprocessing", "layer"))
-    )
 
 
 def _pixels(pictures: NDArray[np.float32], step: int) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ DOORS = {
 }
 WIRING = {"cli", "ops/supervisor.py", "__main__.py"}
 TRAINING_DOORS = {"domain", "assemble", "detect", "simulate", "errors"}
-HEAVY = {"tensorflow", "keras", "sklearn", "skops", "joblib"}
+HEAVY = {"tensorflow", "keras", "onnxruntime", "onnx", "sklearn", "skops", "joblib"}
 
 
 def imports(path):
