@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pacs_guard.cli.wiring import Stores
     from pacs_guard.config import Settings
     from pacs_guard.detect.detector import Detector
-    from pacs_guard.ops.http import Check
+    from pacs_guard.ops.http import Check, Protection
     from pacs_guard.ops.metrics import RoleMetrics
 
 _LOG = structlog.get_logger(__name__)
@@ -234,7 +234,11 @@ def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event, reloa
         SettingsCollector(outcomes=lambda: outcomes(run_dir), min_free_bytes=lambda: chores.min_free_bytes)
     )
     server = WatchServer(
-        settings.ops.metrics_host, settings.ops.metrics_port, registry, lambda: _readiness(stores, chores)
+        settings.ops.metrics_host,
+        settings.ops.metrics_port,
+        registry,
+        lambda: _readiness(stores, chores),
+        _protection(settings),
     )
     server.start()
     scheduler = start_schedule(chores, settings.completeness.sweep_seconds, audit_chores(stores))
@@ -242,6 +246,14 @@ def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event, reloa
     stop.wait()
     scheduler.shutdown(wait=True)
     server.stop()
+
+
+def _protection(settings: Settings) -> Protection:
+    from pacs_guard.ops.http import Protection
+
+    ops = settings.ops
+    password = ops.metrics_password.get_secret_value() if ops.metrics_password is not None else None
+    return Protection(ops.metrics_user, password, ops.metrics_cert_file, ops.metrics_key_file)
 
 
 def _chores(stores: Stores) -> Chores:
