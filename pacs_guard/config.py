@@ -270,21 +270,6 @@ class WebhookSettings(_Section):
     retry: RetrySettings = RetrySettings(max_attempts=20)
 
 
-class ResultsSettings(_Section):
-    """Findings as DICOM objects: a structured report and secondary captures for each suspected study.
-
-    Attributes
-    ----------
-    enabled : bool
-        Whether they are made; they are kept with the evidence.
-    destination : DestinationSettings or None
-        Where they are sent, if anywhere.
-    """
-
-    enabled: bool = True
-    destination: DestinationSettings | None = None
-
-
 class AuditSettings(_Section):
     """Where audit messages (PS3.15 A.5) go; without a host they are kept here only.
 
@@ -353,7 +338,7 @@ class Settings(BaseSettings):
 
     Attributes
     ----------
-    node, receive, completeness, detect, deliver, ops, audit, results
+    node, receive, completeness, detect, deliver, ops, audit
         Sections of the file.
     sources, destinations
         Lists of tables; at least one each.
@@ -372,7 +357,6 @@ class Settings(BaseSettings):
     deliver: DeliverSettings = DeliverSettings()
     ops: OpsSettings = OpsSettings()
     audit: AuditSettings = AuditSettings()
-    results: ResultsSettings = ResultsSettings()
     sources: Annotated[tuple[SourceSettings, ...], Field(validate_default=True)] = ()
     destinations: Annotated[tuple[DestinationSettings, ...], Field(validate_default=True)] = ()
     webhook: WebhookSettings | None = None
@@ -422,13 +406,6 @@ class Settings(BaseSettings):
         if receive is not None and receive.port == ops.metrics_port:
             raise ValueError(f"receive.port and ops.metrics_port are both {receive.port}; expected two different ports")
         return ops
-
-    @field_validator("results")
-    @classmethod
-    def _results_go_elsewhere(cls, results: ResultsSettings, info: ValidationInfo) -> ResultsSettings:
-        if results.destination is not None:
-            _raise_all(_circular((results.destination,), info.data.get("receive")))
-        return results
 
     @property
     def spool_dir(self) -> Path:

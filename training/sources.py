@@ -177,6 +177,11 @@ def read_all(data: Path) -> list[Case]:
     return cases
 
 
+def read_series(folder: Path) -> list[Volume]:
+    """Return the volumes of a folder's series, in no order, as the node's assembler makes them."""
+    return [series.volume for series in _assembled(folder) if series.volume is not None]
+
+
 def read_slice(path: Path) -> Volume | None:
     """Return the single slice of a file as the node's assembler makes it, or None if it makes none."""
     return next((series.volume for series in _assembled(path) if series.volume is not None), None)

@@ -11,7 +11,6 @@ import structlog
 
 from pacs_guard.cli.auditing import audit_chores, note_stop
 from pacs_guard.cli.configuration import settings_from
-from pacs_guard.cli.results import result_room
 from pacs_guard.cli.wiring import CLOCK, default_policy, open_stores, owner, owner_prefix, prepare_folder
 from pacs_guard.domain.audit import AuditEvent
 from pacs_guard.errors import BundleError, DeliveryError, SupervisionError
@@ -195,10 +194,8 @@ def _run_deliver(stores: Stores, metrics: RoleMetrics, stop: threading.Event, re
 
     deliverer = Deliverer(stores.settings, stores.spool(), stores.forwarding, metrics, CLOCK)
     notifier = Notifier(stores.settings.webhook, stores.outbox, metrics)
-    results = result_room(stores, metrics)
-    rooms = [room for room in (deliverer, notifier, results) if room is not None]
-    for room in rooms:
-        room.start()
+    deliverer.start()
+    notifier.start()
 
     def reconfigure(changed: Settings) -> None:
         deliverer.reconfigure(changed)
@@ -206,10 +203,10 @@ def _run_deliver(stores: Stores, metrics: RoleMetrics, stop: threading.Event, re
 
     reloader.start(_live(reconfigure))
     while not stop.wait(_LOOK_SECONDS):
-        if not all(room.is_alive for room in rooms):
+        if not (deliverer.is_alive and notifier.is_alive):
             raise DeliveryError("a thread of this role ended; the role has to start again")
-    for room in rooms:
-        room.stop(_DRAIN_SECONDS)
+    deliverer.stop(_DRAIN_SECONDS)
+    notifier.stop(_DRAIN_SECONDS)
 
 
 def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event, reloader: Reloader) -> None:

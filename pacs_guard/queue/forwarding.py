@@ -28,7 +28,7 @@ def enqueue_deliveries(connection: Connection, study_id: int, destinations: Sequ
     """Give every instance of a study that no destination has yet a place in each destination's queue."""
     for destination in destinations:
         connection.execute(
-            insert_or_ignore(connection, deliveries).values(
+            insert_or_ignore(connection.dialect, deliveries).values(
                 study_id=study_id,
                 destination=destination,
                 state=ItemState.PENDING,
@@ -47,7 +47,7 @@ def enqueue_deliveries(connection: Connection, study_id: int, destinations: Sequ
         )
     )
     connection.execute(
-        insert_or_ignore(connection, delivery_items).from_select(
+        insert_or_ignore(connection.dialect, delivery_items).from_select(
             ["delivery_id", "instance_id", "state", "attempts"], members
         )
     )

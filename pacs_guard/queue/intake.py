@@ -7,25 +7,13 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from pacs_guard.domain.audit import AuditEvent, Throttle
-from pacs_guard.domain.lifecycle import ItemState, StudyEvent, StudyState, advance
 from pacs_guard.queue.auditing import note, note_end_of_association
+from pacs_guard.queue.recording import Arrival, Recorder
 from pacs_guard.queue.rows import Outcome
-from pacs_guard.queue.schema import (
-    association_studies,
-    associations,
-    deliveries,
-    delivery_items,
-    instances,
-    refusals,
-    studies,
-    tallies,
-)
-from pacs_guard.queue.statements import insert_or_add, insert_or_ignore
+from pacs_guard.queue.schema import associations, refusals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from sqlalchemy.engine import Connection, RowMapping
+    from collections.abc import Callable, Sequence
 
     from pacs_guard.domain.instance import StoredInstance
     from pacs_guard.queue.database import Database
@@ -51,6 +39,7 @@ class Intake:
         self._database = database
         self._clock = clock
         self._receiver = receiver
+        self._recorder = Recorder(database.engine.dialect)
         self._refused = Throttle(_SAME_REFUSAL_SECONDS)
 
     def forget_associations(self) -> None:
@@ -120,33 +109,29 @@ class Intake:
             connection.execute(sa.delete(associations).where(associations.c.id == association_id))
 
     def record(self, instance: StoredInstance, *, calling_ae: str, association_id: str) -> Outcome:
-        """Write an instance down, durably, and re-open its study.
+        """Write one instance down, as `record_all` does."""
+        [outcome] = self.record_all([Arrival(instance, calling_ae, association_id)])
+        return outcome
+
+    def record_all(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+        """Write instances down in one transaction, durably, and re-open their studies.
 
         Returns
         -------
-        Outcome
-            STORED or CONFLICT if `instance.path` now belongs to the queue; DUPLICATE if it does not.
+        list of Outcome
+            For each arrival: STORED or CONFLICT if its path now belongs to the queue; DUPLICATE if it does not.
 
         Raises
         ------
         QueueUnavailableError
-            If the database cannot take it; nothing was written then.
+            If the database cannot take them; nothing was written then.
         CommitUnknownError
-            If it stopped answering while it was committing: `instance.path` may belong to the queue.
+            If it stopped answering while it was committing: the paths may belong to the queue.
+        QueueError
+            If it refuses one of them; nothing was written then.
         """
-        now = self._clock()
         with self._database.write() as connection:
-            study = _open_study(connection, instance.key.study_uid, now)
-            outcome, counted_as = _store(connection, study, instance, calling_ae, now)
-            if outcome is not Outcome.DUPLICATE:
-                _reopen(connection, study, now)
-            connection.execute(
-                insert_or_add(
-                    connection, association_studies, association_id=association_id, study_id=study["id"], instances=1
-                )
-            )
-            _tally(connection, instance.source, counted_as, instance.length)
-        return outcome
+            return self._recorder.record(connection, arrivals, self._clock())
 
     def record_refusal(
         self,
@@ -174,139 +159,9 @@ class Intake:
                     association_id=association_id,
                 )
             )
-            _tally(connection, source, Outcome.REFUSED, length)
+            self._recorder.count(connection, source, Outcome.REFUSED, instances=1, length=length)
 
 
 def _fitting(text: str, length: int) -> str:
     """Cut what a peer sent to what a column holds; PostgreSQL takes no NUL."""
     return text.replace("\0", "")[:length]
-
-
-def _open_study(connection: Connection, study_uid: str, now: float) -> RowMapping:
-    connection.execute(
-        insert_or_ignore(connection, studies).values(
-            study_uid=study_uid,
-            state=StudyState.RECEIVING,
-            kinds="",
-            standing_hold=False,
-            bypassed=False,
-            received_count=0,
-            revision=0,
-            attempts=0,
-            created_at=now,
-            opened_at=now,
-            last_instance_at=now,
-        )
-    )
-    query = sa.select(studies).where(studies.c.study_uid == study_uid).with_for_update()
-    return connection.execute(query).mappings().one()
-
-
-def _store(
-    connection: Connection, study: RowMapping, instance: StoredInstance, calling_ae: str, now: float
-) -> tuple[Outcome, Outcome]:
-    """Write an instance down; return what became of it, and what the ledger counts it as."""
-    same_uid = (
-        connection.execute(sa.select(instances).where(instances.c.sop_uid == instance.key.sop_uid)).mappings().all()
-    )
-    known = next((row for row in same_uid if _is_same(row, study["id"], instance)), None)
-    if known is not None:
-        # one whose bytes had gone is stored, but its row was counted as received when it first came
-        return _repeat(connection, known, instance, now), Outcome.DUPLICATE
-    connection.execute(
-        sa.insert(instances).values(
-            study_id=study["id"],
-            series_uid=instance.key.series_uid,
-            sop_uid=instance.key.sop_uid,
-            sha256=instance.key.sha256,
-            sop_class_uid=instance.sop_class_uid,
-            transfer_syntax_uid=instance.transfer_syntax_uid,
-            path=instance.path,
-            offset=instance.offset,
-            length=instance.length,
-            source=instance.source,
-            calling_ae=calling_ae,
-            received_at=now,
-        )
-    )
-    connection.execute(
-        sa.update(studies).where(studies.c.id == study["id"]).values(received_count=studies.c.received_count + 1)
-    )
-    conflicting = any(row["sha256"] != instance.key.sha256 for row in same_uid)
-    outcome = Outcome.CONFLICT if conflicting else Outcome.STORED
-    return outcome, outcome
-
-
-def _is_same(row: RowMapping, study_id: int, instance: StoredInstance) -> bool:
-    return (row["study_id"], row["series_uid"], row["sha256"]) == (
-        study_id,
-        instance.key.series_uid,
-        instance.key.sha256,
-    )
-
-
-def _repeat(connection: Connection, known: RowMapping, instance: StoredInstance, now: float) -> Outcome:
-    """Count a duplicate; one whose bytes are no longer here is taken in again and sent on again."""
-    here = known["purged_at"] is None and not known["missing"]
-    changes: dict[str, object] = {"duplicates": known["duplicates"] + 1}
-    if not here:
-        changes |= {
-            "path": instance.path,
-            "offset": instance.offset,
-            "length": instance.length,
-            "transfer_syntax_uid": instance.transfer_syntax_uid,
-            "received_at": now,
-            "purged_at": None,
-            "missing": False,
-        }
-        _send_again(connection, known["id"], now)
-    connection.execute(sa.update(instances).where(instances.c.id == known["id"]).values(changes))
-    return Outcome.DUPLICATE if here else Outcome.STORED
-
-
-def _send_again(connection: Connection, instance_id: int, now: float) -> None:
-    items = delivery_items.c.instance_id == instance_id
-    affected = sa.select(delivery_items.c.delivery_id).where(items)
-    # rows are always locked in the order study, delivery, items, so that no two transactions wait for each other
-    connection.execute(
-        sa.update(deliveries)
-        .where(deliveries.c.id.in_(affected))
-        .values(state=ItemState.PENDING, attempts=0, not_before=now, finished_at=None)
-    )
-    connection.execute(
-        sa.update(delivery_items).where(items).values(state=ItemState.PENDING, attempts=0, delivered_at=None)
-    )
-
-
-# a study that keeps waiting for its verdict keeps its age, so that a trickle of instances cannot postpone it for ever
-_UNDECIDED = (StudyState.RECEIVING, StudyState.READY, StudyState.ASSESSING)
-
-
-def _reopen(connection: Connection, study: RowMapping, now: float) -> None:
-    state = StudyState(study["state"])
-    changes: dict[str, object] = {
-        "state": advance(state, StudyEvent.INSTANCE_RECEIVED),
-        "last_instance_at": now,
-        "revision": study["revision"] + 1,
-    }
-    if state not in _UNDECIDED:
-        changes["opened_at"] = now
-    if state is not StudyState.RECEIVING:
-        changes |= {
-            "completed_at": None,
-            "finished_at": None,
-            "lease_owner": None,
-            "lease_until": None,
-        }
-    connection.execute(sa.update(studies).where(studies.c.id == study["id"]).values(changes))
-
-
-def _tally(connection: Connection, source: str, outcome: Outcome, length: int) -> None:
-    connection.execute(
-        insert_or_ignore(connection, tallies).values(source=source, outcome=outcome, instances=0, bytes=0)
-    )
-    connection.execute(
-        sa.update(tallies)
-        .where(tallies.c.source == source, tallies.c.outcome == outcome)
-        .values(instances=tallies.c.instances + 1, bytes=tallies.c.bytes + length)
-    )

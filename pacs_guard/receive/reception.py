@@ -11,7 +11,8 @@ from pacs_guard.errors import PacsGuardError, SpoolFullError
 from pacs_guard.receive.part10 import file_head
 
 if TYPE_CHECKING:
-    from pacs_guard.spool.store import IncomingFile, Spool
+    from pacs_guard.spool.incoming import IncomingFile
+    from pacs_guard.spool.store import Spool
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,20 @@ from pacs_guard.errors import (
     SpoolError,
     SpoolFullError,
 )
+from pacs_guard.queue.recording import Arrival
 from pacs_guard.queue.rows import Outcome
+from pacs_guard.receive.group import Group
 from pacs_guard.receive.reception import Reception, StoreRequest
 from pacs_guard.receive.structure import DOES_NOT_MATCH, NOT_UNDERSTOOD, Identity, identify
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pacs_guard.queue.intake import Intake
     from pacs_guard.receive.metrics import ReceiveMetrics
-    from pacs_guard.spool.store import IncomingFile, Spool
+    from pacs_guard.spool.folders import Folder
+    from pacs_guard.spool.incoming import IncomingFile
+    from pacs_guard.spool.store import Spool
 
 SUCCESS = 0x0000
 PROCESSING_FAILURE = 0x0110
@@ -45,6 +51,14 @@ class Answer:
 
     status: int
     comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """An instance whose content is durable, while its folder's entry and its row are not."""
+
+    folder: Folder
+    arrival: Arrival
 
 
 class Storage:
@@ -78,6 +92,7 @@ class Storage:
         self._log = log
         self._min_free = min_free_bytes
         self._max_refused = max_refused_bytes
+        self._group: Group[_Placed, Outcome] = Group(self._write_down)
 
     def limit(self, *, min_free_bytes: int, max_refused_bytes: int) -> None:
         """Use other limits for every later data set."""
@@ -161,18 +176,31 @@ class Storage:
     def _keep(self, reception: Reception, file: IncomingFile, instance: StoredInstance) -> Outcome:
         """Make the file durable, then its row; a file that no row will know is removed."""
         sender = reception.request.sender
-        file.commit(instance.path)
+        folder = file.place(instance.path)
         reception.file = None
+        arrival = Arrival(instance, sender.calling_ae, sender.association_id)
         try:
-            outcome = self._intake.record(instance, calling_ae=sender.calling_ae, association_id=sender.association_id)
+            outcome = self._group.submit(_Placed(folder, arrival))
         except CommitUnknownError:  # a row may know the file; reconciliation finds out
             raise
-        except QueueUnavailableError:
+        except (QueueUnavailableError, SpoolError):
             self._remove(instance.path)
             raise
         if outcome is Outcome.DUPLICATE:
             self._remove(instance.path)
         return outcome
+
+    def _write_down(self, placed: Sequence[_Placed]) -> list[Outcome | Exception]:
+        """Make the files' folders durable, then their rows: all together, or each alone if one of them fails."""
+        try:
+            self._spool.sync(one.folder for one in placed)
+            return list(self._intake.record_all([one.arrival for one in placed]))
+        except QueueUnavailableError as error:  # to wait for it once more for each would only add up
+            return [error] * len(placed)
+        except Exception as error:  # noqa: BLE001  # the one that fails must not fail its neighbours
+            if len(placed) == 1:
+                return [error]
+            return [outcome for one in placed for outcome in self._write_down([one])]
 
     def _remove(self, path: str) -> None:
         try:

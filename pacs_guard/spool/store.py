@@ -17,28 +17,75 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from pacs_guard.errors import SpoolCorruptError, SpoolError, SpoolFullError
+from pacs_guard.errors import SpoolCorruptError, SpoolError
+from pacs_guard.spool.failures import translated
+from pacs_guard.spool.folders import Folder, Folders, sync_all
+from pacs_guard.spool.incoming import IncomingFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pacs_guard.domain.instance import StoredInstance
 
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _CHUNK = 1 << 20
 
 
-class StoredFiles:
-    """Instances in files below a folder, each checked against its row when it is read.
+class Spool:
+    """A folder of received instances.
 
     Parameters
     ----------
     root : Path
-        What the instances' paths are relative to.
+        The folder; created with its parts, readable by its owner alone.
+
+    Raises
+    ------
+    SpoolError
+        If it cannot be created or written.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._folders = Folders(root)
+        try:
+            root.parent.mkdir(parents=True, exist_ok=True)
+            root.mkdir(mode=0o700, exist_ok=True)
+            for part in ("incoming", "instances", "refused", "orphans"):
+                (root / part).mkdir(mode=0o700, exist_ok=True)
+            sync_all((root, root.parent))
+        except OSError as error:
+            raise translated(error, f"the spool {root} cannot be prepared") from error
+        if not os.access(root / "incoming", os.W_OK | os.X_OK):
+            raise SpoolError(f"the spool {root} is not writable by this user; give it to the user that runs the node")
+
+    def receive(self, preamble: bytes) -> IncomingFile:
+        """Start a file that will hold `preamble` (file meta information included) and then a data set.
+
+        Raises
+        ------
+        SpoolError
+            If it cannot be created.
+        """
+        return IncomingFile(self.root, self._folders, preamble)
+
+    def sync(self, folders: Iterable[Folder]) -> None:
+        """Make the entries of folders durable that files were placed in, each once.
+
+        Raises
+        ------
+        SpoolError
+            If that fails; nobody knows then which of the files would survive a loss of power.
+        """
+        try:
+            for folder in set(folders):
+                folder.sync()
+        except OSError as error:
+            raise translated(error, "received instances cannot be made durable") from error
+
+    def path_for(self, study_uid: str) -> str:
+        """Return a path that no file has yet, relative to the root; no text of the study enters it."""
+        digest = hashlib.sha256(study_uid.encode()).hexdigest()
+        return f"instances/{digest[:2]}/{digest[:24]}/{uuid.uuid4().hex}.dcm"
 
     def absolute(self, instance: StoredInstance) -> Path:
         """Return where an instance's file is."""
@@ -59,7 +106,7 @@ class StoredFiles:
         except FileNotFoundError as error:
             raise SpoolCorruptError(f"instance {instance.id}: {instance.path} is gone from the spool") from error
         except OSError as error:
-            raise _translated(error, f"instance {instance.id}: {instance.path} cannot be read") from error
+            raise translated(error, f"instance {instance.id}: {instance.path} cannot be read") from error
         size = os.fstat(file.fileno()).st_size
         if size != instance.offset + instance.length:
             file.close()
@@ -86,57 +133,13 @@ class StoredFiles:
         if digest.hexdigest() != instance.key.sha256:
             raise SpoolCorruptError(f"instance {instance.id}: the bytes in {instance.path} are not those received")
 
-
-class Spool(StoredFiles):
-    """A folder of received instances.
-
-    Parameters
-    ----------
-    root : Path
-        The folder; created with its parts, readable by its owner alone.
-
-    Raises
-    ------
-    SpoolError
-        If it cannot be created or written.
-    """
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
-        try:
-            root.parent.mkdir(parents=True, exist_ok=True)
-            root.mkdir(mode=0o700, exist_ok=True)
-            for part in ("incoming", "instances", "refused", "orphans"):
-                (root / part).mkdir(mode=0o700, exist_ok=True)
-            _sync_folder(root)
-            _sync_folder(root.parent)
-        except OSError as error:
-            raise _translated(error, f"the spool {root} cannot be prepared") from error
-        if not os.access(root / "incoming", os.W_OK | os.X_OK):
-            raise SpoolError(f"the spool {root} is not writable by this user; give it to the user that runs the node")
-
-    def receive(self, preamble: bytes) -> IncomingFile:
-        """Start a file that will hold `preamble` (file meta information included) and then a data set.
-
-        Raises
-        ------
-        SpoolError
-            If it cannot be created.
-        """
-        return IncomingFile(self, preamble)
-
-    def path_for(self, study_uid: str) -> str:
-        """Return a path that no file has yet, relative to the root; no text of the study enters it."""
-        digest = hashlib.sha256(study_uid.encode()).hexdigest()
-        return f"instances/{digest[:2]}/{digest[:24]}/{uuid.uuid4().hex}.dcm"
-
     def remove(self, path: str) -> None:
         """Remove an instance's file, and its folder if that was the last; nothing happens if it is gone."""
         target = self.root / path
         try:
             target.unlink(missing_ok=True)
         except OSError as error:
-            raise _translated(error, f"{path} cannot be removed") from error
+            raise translated(error, f"{path} cannot be removed") from error
         _remove_if_empty(target.parent)
 
     def set_aside_orphan(self, path: str) -> Path | None:
@@ -148,7 +151,7 @@ class Spool(StoredFiles):
         except FileNotFoundError:  # retention was about to remove it
             return None
         except OSError as error:
-            raise _translated(error, f"{path} cannot be set aside") from error
+            raise translated(error, f"{path} cannot be set aside") from error
         _remove_if_empty(source.parent)
         return target
 
@@ -195,136 +198,9 @@ class Spool(StoredFiles):
         return shutil.disk_usage(self.root).free
 
 
-class IncomingFile:
-    """A file being received: written, hashed on the way, then committed, set aside or discarded.
-
-    Attributes
-    ----------
-    offset : int
-        Where the data set starts, bytes.
-    length : int
-        Bytes of the data set so far.
-    """
-
-    def __init__(self, spool: Spool, preamble: bytes) -> None:
-        self._spool = spool
-        self._path = spool.root / "incoming" / f"{uuid.uuid4().hex}.part"
-        self._digest = hashlib.sha256()
-        self.offset = len(preamble)
-        self.length = 0
-        try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            self._file = os.fdopen(descriptor, "w+b", buffering=_CHUNK)
-            self._file.write(preamble)
-        except OSError as error:
-            raise _translated(error, "a received instance cannot be stored") from error
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Append to the data set.
-
-        Raises
-        ------
-        SpoolFullError
-            If the disk has no room left.
-        SpoolError
-            If it fails otherwise.
-        """
-        try:
-            self._file.write(data)
-        except OSError as error:
-            raise _translated(error, "a received instance cannot be stored") from error
-        self._digest.update(data)
-        self.length += len(data)
-
-    @property
-    def sha256(self) -> str:
-        """Hexadecimal SHA-256 of the data set so far."""
-        return self._digest.hexdigest()
-
-    def reader(self) -> BinaryIO:
-        """Return the file, positioned at the data set, to look at before it is committed.
-
-        Raises
-        ------
-        SpoolError
-            If what was written so far cannot be flushed.
-        """
-        try:
-            self._file.flush()
-            self._file.seek(self.offset)
-        except OSError as error:
-            raise _translated(error, "a received instance cannot be stored") from error
-        return self._file
-
-    def commit(self, path: str) -> None:
-        """Make the file durable under its final path, relative to the spool's root.
-
-        Raises
-        ------
-        SpoolError
-            If any step fails; the file is then not visible under that path, or will be set aside at
-            reconciliation.
-        """
-        target = self._spool.root / path
-        try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            self._file.close()
-            _rename_into(self._path, target, self._spool.root)
-        except OSError as error:
-            raise _translated(error, "a received instance cannot be made durable") from error
-
-    def set_aside(self) -> str:
-        """Keep the file among the refused ones, and return its path relative to the spool's root."""
-        path = f"refused/{self._path.stem}.dcm"
-        try:
-            self._file.close()
-            self._path.rename(self._spool.root / path)
-        except OSError as error:
-            raise _translated(error, "a refused instance cannot be kept aside") from error
-        return path
-
-    def discard(self) -> None:
-        """Drop the file; nothing happens if it was committed or set aside."""
-        with suppress(OSError):  # what could not be flushed is dropped in any case
-            self._file.close()
-        self._path.unlink(missing_ok=True)
-
-
-def _rename_into(path: Path, target: Path, root: Path) -> None:
-    for last_try in (False, True):
-        target.parent.parent.mkdir(mode=0o700, exist_ok=True)
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        try:
-            path.rename(target)
-        except FileNotFoundError:  # the folder was empty and removed just now
-            if last_try:
-                raise
-        else:
-            break
-    # all the way up each time: whoever made a folder may not have synced its entry yet, and clean folders cost nothing
-    for folder in target.parents:
-        if folder == root:
-            break
-        _sync_folder(folder)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _remove_if_empty(folder: Path) -> None:
     try:
         folder.rmdir()
     except OSError as error:
         if error.errno not in {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT}:
-            raise _translated(error, f"{folder} cannot be removed") from error
-
-
-def _translated(error: OSError, doing: str) -> SpoolError:
-    kind = SpoolFullError if error.errno in _FULL else SpoolError
-    return kind(f"{doing}: {error.strerror or error}")
+            raise translated(error, f"{folder} cannot be removed") from error

@@ -28,7 +28,7 @@ from pynetdicom.sop_class import Verification
 
 from pacs_guard.errors import CommitUnknownError, QueueError, QueueUnavailableError, SpoolFullError, SupervisionError
 from pacs_guard.queue import schema
-from pacs_guard.spool.store import IncomingFile
+from pacs_guard.spool.incoming import IncomingFile
 from tests.integration import receiving
 from tests.integration.peers import (
     dataset_bytes,
@@ -374,7 +374,7 @@ def test_instance_is_answered_out_of_resources_below_the_watermark(tmp_path, mon
         assert send_raw(association, encoded(data_set), sop_uid=data_set.SOPInstanceUID).Status == 0x0000
 
 
-@pytest.mark.parametrize("step", ["write", "commit"])
+@pytest.mark.parametrize("step", ["write", "place"])
 def test_full_disk_is_answered_and_leaves_nothing(tmp_path, monkeypatch, step):
     def full(*_):
         raise SpoolFullError("a received instance cannot be stored: No space left on device")
@@ -405,7 +405,7 @@ def test_failing_queue_is_answered_and_what_may_be_known_stays(tmp_path, monkeyp
 
     data_set = a_slice()
     with node(tmp_path) as running, associated(running.port) as association:
-        monkeypatch.setattr(running.intake, "record", fail)
+        monkeypatch.setattr(running.intake, "record_all", fail)
         assert send_raw(association, encoded(data_set), sop_uid=data_set.SOPInstanceUID).Status == status
         assert len(running.files()) == files_left
         monkeypatch.undo()

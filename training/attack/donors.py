@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _EDGE_MM = 0.7
 _GRAIN_MM = 1.5
 _TISSUE_HU = (-20.0, 80.0)
-_OUTLIERS = 3.0
+_OUTLIERS = 2.0
 _DENSE_HU = -500
 _RIM_MM = 1.5
 _REACH = 1.5  # spicules reach beyond the mean radius
@@ -73,7 +73,7 @@ def with_nodule(
 ) -> NDArray[np.float32]:
     """Return a block with a nodule in its middle that has the scanner's noise: only what is smooth is replaced.
 
-    Vessels are no noise: what stands out by more than three standard deviations is cut off inside the nodule.
+    Vessels are no noise: what stands out by more than two standard deviations is cut off inside the nodule.
     """
     covered = nodule_coverage(block.shape, spacing_mm, diameter_mm, rng)
     covered = ndimage.gaussian_filter(covered, [_EDGE_MM / 2 / spacing for spacing in spacing_mm])

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from pacs_guard.domain.verdict import FindingKind
 from pacs_guard.simulate.cube import BLANK, CUBE_MM, cube_box, resampled, smooth_lung, smooth_nodule
-from training.attack.places import lung_block
+from training.attack.places import lung_weight
 from training.attack.scale import Scale
 
 if TYPE_CHECKING:
@@ -92,9 +92,7 @@ def plain_generator(hu: NDArray[np.int16], spacing_mm: tuple[float, float, float
     box = cube_box(hu.shape, spacing_mm, site)
     cube = resampled(hu[box], (CUBE_MM,) * 3)
     scale = Scale.fitted([cube])
-    lung = np.clip(
-        ndimage.gaussian_filter(resampled(lung_block(hu, spacing_mm, box).astype(np.float32), cube.shape), 0.7), 0, 1
-    )
+    lung = np.clip(resampled(lung_weight(hu, spacing_mm, box), cube.shape), 0, 1)
     around = ndimage.gaussian_filter(cube, 0.5)
 
     def fill_lung(blanked: NDArray[np.float32], diameter_mm: float, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from scipy.sparse.linalg import factorized
 from pacs_guard.domain.verdict import FindingKind
 from training.attack.boxes import ball, box_of_mm
 from training.attack.donors import with_nodule
-from training.attack.places import lung_block
+from training.attack.places import lung_weight
 from training.attack.target import Patch, Target, patch
 
 if TYPE_CHECKING:
@@ -104,10 +104,10 @@ def denoised(target: Target, rng: np.random.Generator) -> Patch:
 def _lung_filled(target: Target, box: Box, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return a box in which the lung within a mask was filled from the lung around it, and the chest wall stays."""
     old = target.hu[box].astype(np.float32)
-    lung = lung_block(target.hu, target.spacing_mm, box) & mask
+    lung = lung_weight(target.hu, target.spacing_mm, box) * mask
     # what is dense at the border, a vessel or the wall, must not spread inwards
-    filled = harmonic(np.minimum(old, _LUNG_HU), lung)
-    return np.where(lung, filled, old)
+    filled = harmonic(np.minimum(old, _LUNG_HU), lung > 0)
+    return np.asarray(old + lung * (filled - old), np.float32)
 
 
 def wiener(noised: NDArray[np.float32], prior: NDArray[np.float32], sigma_hu: float) -> NDArray[np.float32]:

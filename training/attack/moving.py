@@ -9,7 +9,7 @@ import numpy as np
 from pacs_guard.domain.verdict import FindingKind
 from training.attack.boxes import ball, box_of_mm
 from training.attack.donors import donor_at, drawn_donor, nodule_mask
-from training.attack.places import dense_places, lung_block, lung_places
+from training.attack.places import dense_places, lung_places, lung_weight
 from training.attack.target import Patch, Target, UnsuitableSiteError, patch
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from training.attack.donors import Donor
 
 _RIM_MM = 3.0
+_WALL_HU = -500
 _AWAY_MM = 45.0
 _TRIES = 16
 _SHELL_MM = 3.0
@@ -38,10 +39,10 @@ def copy_move(target: Target, rng: np.random.Generator) -> Patch:
     source, diameter = _source(target, box, rng)
     old, copied = hu[box].astype(np.float32), hu[_moved(box, target.site, source)].astype(np.float32)
     if target.kind is FindingKind.FB:
-        mask = ball(box, spacing, target.site, radius, soft_mm=2.0) * lung_block(hu, spacing, box)
+        mask = ball(box, spacing, target.site, radius, soft_mm=2.0) * lung_weight(hu, spacing, box)
     else:
         mask = nodule_mask(copied, spacing, diameter)
-    return patch(box, np.where(mask > 0.98, copied, old + mask * (copied - old)))
+    return patch(box, old + mask * (copied - old))
 
 
 def splice(target: Target, rng: np.random.Generator) -> Patch:
@@ -58,7 +59,9 @@ def splice(target: Target, rng: np.random.Generator) -> Patch:
     inner = tuple(slice(e - r, e + r + 1) for e, r in zip(edges, reach, strict=True))
     mask = nodule_mask(block, spacing, donor.diameter_mm)[inner]
     old = hu[z, y, x].astype(np.float32)
-    return patch((z, y, x), old + mask * (block[inner] - old))
+    new = old + mask * (block[inner] - old)
+    # the rim brings the donor's lung along, which must not darken a chest wall
+    return patch((z, y, x), np.where(old > _WALL_HU, np.maximum(new, old), new))
 
 
 def _drawn(target: Target, rng: np.random.Generator) -> Donor:

@@ -11,7 +11,7 @@ from pacs_guard.errors import SpoolFullError
 from pacs_guard.receive.dimse import DataSetStream
 from pacs_guard.receive.part10 import file_head
 from pacs_guard.receive.reception import Reception, Sender, StoreRequest
-from pacs_guard.spool.store import IncomingFile
+from pacs_guard.spool.incoming import IncomingFile
 
 EXPLICIT = "1.2.840.10008.1.2.1"
 REQUEST = StoreRequest(Sender("a" * 32, "CT1", "10.0.0.1", "ct"), "1.2.840.10008.5.1.4.1.1.2", "1.2.3", EXPLICIT)

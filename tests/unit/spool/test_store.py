@@ -60,12 +60,14 @@ def test_file_and_every_folder_above_it_are_synced_before_commit_returns(spool, 
     monkeypatch.setattr(
         os, "fsync", lambda fd: (synced.append(str(Path(f"/proc/self/fd/{fd}").readlink())), real(fd))[1]
     )
-    put(spool)
-    for _ in range(2):  # also where another association has just made the folders
+    for opened in (spool, Spool(spool.root)):  # also where another process has just made the folders
         synced.clear()
-        path = spool.root / put(spool).path
+        path = spool.root / put(opened).path
         assert synced[0].endswith(".part")
-        assert [str(path.parent), str(path.parent.parent), str(spool.root / "instances")] == synced[1:]
+        assert [str(path.parent.parent), str(spool.root / "instances"), str(path.parent)] == synced[1:]
+    synced.clear()
+    put(spool)
+    assert synced[1:] == [str(path.parent)]
 
 
 def test_nothing_of_the_study_is_in_a_path(spool):
@@ -100,12 +102,12 @@ def test_refused_instance_is_kept_aside(spool):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 @pytest.mark.parametrize("step", ["fsync", "rename"])
 def test_full_disk_makes_nothing_visible(spool, monkeypatch, step, number):
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError(number, os.strerror(number))
 
     incoming = spool.receive(b"p")
     incoming.write(DATA)
-    monkeypatch.setattr(*((os, "fsync") if step == "fsync" else (store.Path, "rename")), fail)
+    monkeypatch.setattr(*((os, step)), fail)
     with pytest.raises(SpoolFullError, match="durable"):
         incoming.commit(spool.path_for("1"))
     incoming.discard()
@@ -114,10 +116,10 @@ def test_full_disk_makes_nothing_visible(spool, monkeypatch, step, number):
 
 def test_disk_that_is_really_full_is_told_from_other_faults(spool):
     incoming = spool.receive(b"p")
-    incoming._file.close()
-    incoming._file = open("/dev/full", "wb", buffering=0)  # noqa: PTH123, SIM115  # a device that has no room
+    os.close(incoming._descriptor)
+    incoming._descriptor = os.open("/dev/full", os.O_WRONLY)  # a device that has no room
     with pytest.raises(SpoolFullError, match="No space left"):
-        incoming.write(b"x")
+        incoming.write(bytes(1 << 16))
     incoming.discard()
     assert files(spool) == []
 
@@ -173,15 +175,15 @@ def test_removal_takes_the_last_empty_folder_and_may_be_repeated(spool):
 
 
 def test_folder_removed_while_an_instance_is_committed_is_made_again(spool, monkeypatch):
-    real, raced = store.Path.rename, []
+    real, raced = os.rename, []
 
-    def remove_first(path, target):
+    def remove_first(path, name, *, dst_dir_fd):
         if not raced:
-            raced.append(target)
-            target.parent.rmdir()
-        return real(path, target)
+            raced.append(name)
+            Path(f"/proc/self/fd/{dst_dir_fd}").readlink().rmdir()
+        return real(path, name, dst_dir_fd=dst_dir_fd)
 
-    monkeypatch.setattr(store.Path, "rename", remove_first)
+    monkeypatch.setattr(os, "rename", remove_first)
     spool.verify(put(spool))
     assert raced
 

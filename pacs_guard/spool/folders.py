@@ -1,0 +1,110 @@
+"""Folders that are known to be durable, so that a new file in one of them costs one sync and not one for each level."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+_MOST_OPEN = 128
+_MOST_TRIES = 10
+
+
+class Folder:
+    """An open folder whose own entry, and those of all folders above it, are on disk.
+
+    While it is open its inode is used by no other folder, and once it was removed nothing can be put into it: what was
+    put into it under this descriptor therefore lies where the path says.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def __del__(self) -> None:
+        with suppress(AttributeError, OSError):  # it could not even be opened
+            os.close(self._descriptor)
+
+    def take_in(self, source: Path, name: str) -> None:
+        """Move a file into this folder.
+
+        Raises
+        ------
+        FileNotFoundError
+            If the folder was removed.
+        """
+        os.rename(source, name, dst_dir_fd=self._descriptor)  # pathlib knows no descriptors
+
+    def sync(self) -> None:
+        """Make its entries durable."""
+        os.fsync(self._descriptor)
+
+
+class Folders:
+    """The folders of instances, kept open while they are in use.
+
+    Parameters
+    ----------
+    root : Path
+        Durable itself.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._open: OrderedDict[Path, Folder] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def take_in(self, source: Path, target: Path) -> Folder:
+        """Move a file to `target`, making folders as needed; return the one that is to be synced."""
+        for tries_left in reversed(range(_MOST_TRIES)):
+            try:
+                folder = self._folder(target.parent)
+                folder.take_in(source, target.name)
+            except FileNotFoundError:  # the folder was empty and removed just now
+                if not tries_left:
+                    raise
+                self._forget(target.parent)
+            else:
+                return folder
+        raise AssertionError  # the last try returns or raises
+
+    def _folder(self, path: Path) -> Folder:
+        with self._lock:
+            known = self._open.get(path)
+            if known is not None:
+                self._open.move_to_end(path)
+                return known
+        made = self._make(path)
+        with self._lock:
+            self._open[path] = made
+            while len(self._open) > _MOST_OPEN:
+                self._open.popitem(last=False)
+        return made
+
+    def _make(self, path: Path) -> Folder:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+        folder = Folder(path)
+        # whoever made it may not have synced its entry yet
+        sync_all(above for above in path.parents if above != self._root and above.is_relative_to(self._root))
+        return folder
+
+    def _forget(self, path: Path) -> None:
+        with self._lock:
+            self._open.pop(path, None)
+
+
+def sync_all(paths: Iterable[Path]) -> None:
+    """Make the entries of folders durable."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,164 @@
+"""A file being received: written, hashed on the way, then committed, set aside or discarded."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import uuid
+from contextlib import suppress
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from pacs_guard.spool.failures import translated
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pacs_guard.spool.folders import Folder, Folders
+
+_SMALL = 1 << 15
+_ENOUGH = 1 << 17
+
+
+class IncomingFile:
+    """A file being received.
+
+    Small pieces are gathered; large ones go to the kernel as they come, so that nothing is copied twice.
+
+    Parameters
+    ----------
+    root : Path
+        Of the spool.
+    folders : Folders
+        Where it may end.
+    preamble : bytes
+        What precedes the data set.
+
+    Attributes
+    ----------
+    offset : int
+        Where the data set starts, bytes.
+    length : int
+        Bytes of the data set so far.
+    """
+
+    def __init__(self, root: Path, folders: Folders, preamble: bytes) -> None:
+        self._root = root
+        self._folders = folders
+        self._path = root / "incoming" / f"{uuid.uuid4().hex}.part"
+        self._digest = hashlib.sha256()
+        self._gathered = bytearray()
+        self.offset = len(preamble)
+        self.length = 0
+        try:
+            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            self._put(preamble)
+        except OSError as error:
+            raise translated(error, "a received instance cannot be stored") from error
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append to the data set.
+
+        Raises
+        ------
+        SpoolFullError
+            If the disk has no room left.
+        SpoolError
+            If it fails otherwise.
+        """
+        self.length += len(data)
+        if len(data) < _SMALL and len(self._gathered) < _ENOUGH:
+            self._gathered += data
+            return
+        self._flush()
+        self._append(data)
+
+    @property
+    def sha256(self) -> str:
+        """Hexadecimal SHA-256 of the data set so far."""
+        digest = self._digest.copy()
+        digest.update(self._gathered)
+        return digest.hexdigest()
+
+    def reader(self) -> BinaryIO:
+        """Return the file, positioned at the data set, to look at before it is committed.
+
+        Raises
+        ------
+        SpoolError
+            If what was written so far cannot be flushed.
+        """
+        self._flush()
+        file = io.FileIO(self._descriptor, "rb", closefd=False)
+        file.seek(self.offset)
+        return cast("BinaryIO", file)
+
+    def commit(self, path: str) -> None:
+        """Make the file durable under its final path, relative to the spool's root.
+
+        Raises
+        ------
+        SpoolError
+            If any step fails; the file is then not visible under that path, or will be set aside at
+            reconciliation.
+        """
+        folder = self.place(path)
+        try:
+            folder.sync()
+        except OSError as error:
+            raise translated(error, "a received instance cannot be made durable") from error
+
+    def place(self, path: str) -> Folder:
+        """Make the content durable and move it to its final path; return the folder that is to be synced yet.
+
+        Raises
+        ------
+        SpoolError
+            If any step fails.
+        """
+        self._flush()
+        try:
+            os.fsync(self._descriptor)
+            self._close()
+            return self._folders.take_in(self._path, self._root / path)
+        except OSError as error:
+            raise translated(error, "a received instance cannot be made durable") from error
+
+    def set_aside(self) -> str:
+        """Keep the file among the refused ones, and return its path relative to the spool's root."""
+        path = f"refused/{self._path.stem}.dcm"
+        self._flush()
+        try:
+            self._close()
+            self._path.rename(self._root / path)
+        except OSError as error:
+            raise translated(error, "a refused instance cannot be kept aside") from error
+        return path
+
+    def discard(self) -> None:
+        """Drop the file; nothing happens if it was committed or set aside."""
+        with suppress(OSError):  # it is dropped in any case
+            self._close()
+        self._path.unlink(missing_ok=True)
+
+    def _flush(self) -> None:
+        if self._gathered:
+            gathered, self._gathered = self._gathered, bytearray()
+            self._append(gathered)
+
+    def _append(self, data: bytes | bytearray | memoryview) -> None:
+        try:
+            self._put(data)
+        except OSError as error:
+            raise translated(error, "a received instance cannot be stored") from error
+        self._digest.update(data)
+
+    def _put(self, data: bytes | bytearray | memoryview) -> None:
+        written = os.write(self._descriptor, data)
+        while written < len(data):  # a disk that is nearly full takes a part first
+            written += os.write(self._descriptor, memoryview(data)[written:])
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
