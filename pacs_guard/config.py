@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import tomllib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -16,6 +16,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import (
     BaseSettings,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ENVIRONMENT_PREFIX = "PACS_GUARD_"
-_SECRET = {"database_url", "token"}
+_SECRET = {"database_url", "metrics_password", "token"}
 
 
 def _network(value: str) -> str:
@@ -41,6 +42,22 @@ def _network(value: str) -> str:
         return str(ipaddress.ip_network(value, strict=False))
     except ValueError as error:
         raise ValueError(f"{value!r} was given; expected an IP address or network such as 10.1.0.0/16") from error
+
+
+def _raise_all(problems: list[str]) -> None:
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
+def _is_secret(annotation: Any) -> bool:
+    return SecretStr in (annotation, *get_args(annotation))
+
+
+def _secret(name: str, file: Any) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{name}_file: {file!r} was given; it cannot be read: {error}") from error
 
 
 AETitle = Annotated[str, AfterValidator(ae_title)]
@@ -52,7 +69,21 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
 class _Section(BaseModel):
+    """A table of the file. For every secret NAME, ``NAME_file`` may name a file that holds it, and nothing else."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secrets(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        secrets = [name for name, field in cls.model_fields.items() if _is_secret(field.annotation)]
+        given = {name: values[f"{name}_file"] for name in secrets if values.get(f"{name}_file") is not None}
+        both = sorted(name for name in given if values.get(name) is not None)
+        _raise_all([f"{name} and {name}_file are both given; expected one of them" for name in both])
+        rest = {key: value for key, value in values.items() if key not in {f"{name}_file" for name in secrets}}
+        return rest | {name: _secret(name, file) for name, file in given.items()}
 
 
 class NodeSettings(_Section):
@@ -270,6 +301,21 @@ class WebhookSettings(_Section):
     retry: RetrySettings = RetrySettings(max_attempts=20)
 
 
+class ResultsSettings(_Section):
+    """Findings as DICOM objects: a structured report and secondary captures for each suspected study.
+
+    Attributes
+    ----------
+    enabled : bool
+        Whether they are made; they are kept with the evidence.
+    destination : DestinationSettings or None
+        Where they are sent, if anywhere.
+    """
+
+    enabled: bool = True
+    destination: DestinationSettings | None = None
+
+
 class AuditSettings(_Section):
     """Where audit messages (PS3.15 A.5) go; without a host they are kept here only.
 
@@ -318,6 +364,11 @@ class OpsSettings(_Section):
     ----------
     metrics_host, metrics_port
         Where ``/metrics``, ``/healthz`` and ``/readyz`` are served.
+    metrics_user, metrics_password
+        Asked for by HTTP basic authentication before ``/metrics`` is shown, and what ``/readyz`` found; without them
+        everyone who reaches the address may see it.
+    metrics_cert_file, metrics_key_file : Path or None
+        Certificate and key in PEM; with them the address speaks HTTPS only.
     log_format : str
         ``json`` or ``console``.
     log_level : str
@@ -328,9 +379,24 @@ class OpsSettings(_Section):
 
     metrics_host: str = "127.0.0.1"
     metrics_port: Port = 9090
+    metrics_user: Annotated[str, Field(pattern=r"^[^:\x00-\x1f]+$")] | None = None
+    metrics_password: SecretStr | None = None
+    metrics_cert_file: Path | None = None
+    metrics_key_file: Path | None = None
     log_format: Annotated[str, Field(pattern="^(json|console)$")] = "json"
     log_level: Annotated[str, Field(pattern="^(debug|info|warning|error)$")] = "info"
     retention_days: Annotated[float, Field(ge=0)] = 7.0
+
+    @model_validator(mode="after")
+    def _in_pairs(self) -> Self:
+        _raise_all(
+            [
+                f"{first} and {second}: one of them was given; expected both or neither"
+                for first, second in (("metrics_user", "metrics_password"), ("metrics_cert_file", "metrics_key_file"))
+                if (getattr(self, first) is None) != (getattr(self, second) is None)
+            ]
+        )
+        return self
 
 
 class Settings(BaseSettings):
@@ -338,7 +404,7 @@ class Settings(BaseSettings):
 
     Attributes
     ----------
-    node, receive, completeness, detect, deliver, ops, audit
+    node, receive, completeness, detect, deliver, ops, audit, results
         Sections of the file.
     sources, destinations
         Lists of tables; at least one each.
@@ -357,6 +423,7 @@ class Settings(BaseSettings):
     deliver: DeliverSettings = DeliverSettings()
     ops: OpsSettings = OpsSettings()
     audit: AuditSettings = AuditSettings()
+    results: ResultsSettings = ResultsSettings()
     sources: Annotated[tuple[SourceSettings, ...], Field(validate_default=True)] = ()
     destinations: Annotated[tuple[DestinationSettings, ...], Field(validate_default=True)] = ()
     webhook: WebhookSettings | None = None
@@ -406,6 +473,13 @@ class Settings(BaseSettings):
         if receive is not None and receive.port == ops.metrics_port:
             raise ValueError(f"receive.port and ops.metrics_port are both {receive.port}; expected two different ports")
         return ops
+
+    @field_validator("results")
+    @classmethod
+    def _results_go_elsewhere(cls, results: ResultsSettings, info: ValidationInfo) -> ResultsSettings:
+        if results.destination is not None:
+            _raise_all(_circular((results.destination,), info.data.get("receive")))
+        return results
 
     @property
     def spool_dir(self) -> Path:
@@ -498,11 +572,6 @@ def _circular(destinations: tuple[DestinationSettings, ...], receive: ReceiveSet
 def _repeated(what: str, values: list[str]) -> list[str]:
     repeated = sorted({value for value in values if values.count(value) > 1})
     return [f"{what} {value!r} is given more than once; expected each once" for value in repeated]
-
-
-def _raise_all(problems: list[str]) -> None:
-    if problems:
-        raise ValueError("\n".join(problems))
 
 
 def _lines(problem: Any) -> list[str]:

@@ -47,6 +47,13 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--report", type=Path, required=True, help="JSON file to write")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.set_defaults(run=_evaluate)
+    calibrate = commands.add_parser("calibrate", help="calibrate a bundle on clean series of the own scanners")
+    calibrate.add_argument("model", choices=["forensic"])
+    calibrate.add_argument("--series", type=Path, required=True, help="folder with a folder of each patient's series")
+    calibrate.add_argument("--bundle", default="forensic", help="name or folder of the bundle; the shipped one")
+    calibrate.add_argument("--out", type=Path, required=True, help="folder of the new bundle")
+    calibrate.add_argument("--version", help="of the new bundle; the old one's with +calibrated if not given")
+    calibrate.set_defaults(run=_calibrate)
     summary = commands.add_parser("summary", help="count a data folder, or print a bundle's model card")
     what = summary.add_mutually_exclusive_group(required=True)
     what.add_argument("--data", type=Path, help="folder with ctgan/, clean/ or both")
@@ -119,6 +126,18 @@ def _fit(options: argparse.Namespace) -> None:
 
     bundle = fit(options.data, options.out, seed=options.seed)
     print(f"wrote {bundle.name} {bundle.version} to {bundle.path}")
+
+
+def _calibrate(options: argparse.Namespace) -> None:
+    from pacs_guard.detect.bundle import find_bundle, load_bundle  # noqa: PLC0415  # commands import what they need
+    from training.recalibrate import recalibrate  # noqa: PLC0415
+    from training.sources import clean_series  # noqa: PLC0415
+
+    path = Path(options.bundle)
+    bundle = load_bundle(path if path.is_dir() else find_bundle(options.bundle))
+    version = options.version or f"{bundle.version}+calibrated"
+    written = recalibrate(bundle, clean_series(options.series), options.out, version=version)
+    print(f"wrote {written.name} {written.version} to {written.path}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from pacs_guard.errors import ConfigurationError, PacsGuardError, SupervisionError
@@ -14,6 +15,7 @@ def main() -> None:
     """Run the command line; an error that was foreseen becomes one clear message."""
     from pacs_guard.cli.app import app
 
+    os.umask(0o077)  # whatever this writes may tell of patients
     try:
         app()
     except ConfigurationError as error:

@@ -255,6 +255,25 @@ def alive(
 
 
 @app.command()
+def sbom() -> None:
+    """Print the software bill of materials of this installation (CycloneDX, JSON)."""
+    from pacs_guard.cli.sbom import print_sbom
+
+    print_sbom()
+
+
+@app.command()
+def conformance(
+    *,
+    update: Annotated[Path | None, typer.Option(help="Bring the tables of this document up to date instead.")] = None,
+) -> None:
+    """Print the tables of the DICOM conformance statement, as this release behaves."""
+    from pacs_guard.cli.conformance import show_conformance
+
+    show_conformance(update)
+
+
+@app.command()
 def doctor(config: Config = None, *, json: Json = False) -> None:
     """Check ports, disk, decoders, database, models and destinations."""
     from pacs_guard.cli.doctor import run_doctor

@@ -11,6 +11,7 @@ import structlog
 
 from pacs_guard.cli.auditing import audit_chores, note_stop
 from pacs_guard.cli.configuration import settings_from
+from pacs_guard.cli.results import result_room
 from pacs_guard.cli.wiring import CLOCK, default_policy, open_stores, owner, owner_prefix, prepare_folder
 from pacs_guard.domain.audit import AuditEvent
 from pacs_guard.errors import BundleError, DeliveryError, SupervisionError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pacs_guard.cli.wiring import Stores
     from pacs_guard.config import Settings
     from pacs_guard.detect.detector import Detector
-    from pacs_guard.ops.http import Check
+    from pacs_guard.ops.http import Check, Protection
     from pacs_guard.ops.metrics import RoleMetrics
 
 _LOG = structlog.get_logger(__name__)
@@ -194,8 +195,10 @@ def _run_deliver(stores: Stores, metrics: RoleMetrics, stop: threading.Event, re
 
     deliverer = Deliverer(stores.settings, stores.spool(), stores.forwarding, metrics, CLOCK)
     notifier = Notifier(stores.settings.webhook, stores.outbox, metrics)
-    deliverer.start()
-    notifier.start()
+    results = result_room(stores, metrics)
+    rooms = [room for room in (deliverer, notifier, results) if room is not None]
+    for room in rooms:
+        room.start()
 
     def reconfigure(changed: Settings) -> None:
         deliverer.reconfigure(changed)
@@ -203,10 +206,10 @@ def _run_deliver(stores: Stores, metrics: RoleMetrics, stop: threading.Event, re
 
     reloader.start(_live(reconfigure))
     while not stop.wait(_LOOK_SECONDS):
-        if not (deliverer.is_alive and notifier.is_alive):
+        if not all(room.is_alive for room in rooms):
             raise DeliveryError("a thread of this role ended; the role has to start again")
-    deliverer.stop(_DRAIN_SECONDS)
-    notifier.stop(_DRAIN_SECONDS)
+    for room in rooms:
+        room.stop(_DRAIN_SECONDS)
 
 
 def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event, reloader: Reloader) -> None:
@@ -234,7 +237,11 @@ def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event, reloa
         SettingsCollector(outcomes=lambda: outcomes(run_dir), min_free_bytes=lambda: chores.min_free_bytes)
     )
     server = WatchServer(
-        settings.ops.metrics_host, settings.ops.metrics_port, registry, lambda: _readiness(stores, chores)
+        settings.ops.metrics_host,
+        settings.ops.metrics_port,
+        registry,
+        lambda: _readiness(stores, chores),
+        _protection(settings),
     )
     server.start()
     scheduler = start_schedule(chores, settings.completeness.sweep_seconds, audit_chores(stores))
@@ -242,6 +249,14 @@ def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event, reloa
     stop.wait()
     scheduler.shutdown(wait=True)
     server.stop()
+
+
+def _protection(settings: Settings) -> Protection:
+    from pacs_guard.ops.http import Protection
+
+    ops = settings.ops
+    password = ops.metrics_password.get_secret_value() if ops.metrics_password is not None else None
+    return Protection(ops.metrics_user, password, ops.metrics_cert_file, ops.metrics_key_file)
 
 
 def _chores(stores: Stores) -> Chores:

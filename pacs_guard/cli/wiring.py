@@ -16,6 +16,7 @@ from pacs_guard.queue.database import Database
 from pacs_guard.queue.forwarding import Forwarding
 from pacs_guard.queue.outbox import Outbox
 from pacs_guard.queue.reports import Reports
+from pacs_guard.queue.results import Results
 from pacs_guard.queue.review import Review
 from pacs_guard.queue.upkeep import Upkeep
 from pacs_guard.spool.store import Spool
@@ -36,7 +37,7 @@ class Stores:
     ----------
     settings : Settings
     database : Database
-    assessing, auditing, forwarding, outbox, reports, review, upkeep
+    assessing, auditing, forwarding, outbox, reports, results, review, upkeep
         The queue, by who uses it.
     """
 
@@ -47,6 +48,7 @@ class Stores:
     forwarding: Forwarding
     outbox: Outbox
     reports: Reports
+    results: Results
     review: Review
     upkeep: Upkeep
 
@@ -82,6 +84,7 @@ def open_stores(settings: Settings) -> Stores:
         forwarding=Forwarding(database, CLOCK),
         outbox=Outbox(database, CLOCK),
         reports=Reports(database, CLOCK),
+        results=Results(database, CLOCK),
         review=Review(database, CLOCK),
         upkeep=Upkeep(database, CLOCK),
     )

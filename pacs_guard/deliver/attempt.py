@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from pacs_guard.deliver.contexts import Batch
     from pacs_guard.deliver.metrics import DeliverMetrics
     from pacs_guard.deliver.scu import Stored
+    from pacs_guard.deliver.sendqueue import SendQueue
     from pacs_guard.domain.instance import StoredInstance
-    from pacs_guard.queue.forwarding import Forwarding
     from pacs_guard.queue.rows import ClaimedDelivery
-    from pacs_guard.spool.store import Spool
+    from pacs_guard.spool.store import StoredFiles
 
 _LOG = structlog.get_logger(__name__)
 
@@ -54,8 +54,8 @@ class Tools:
         The node's AE title.
     transport : str
         ``fast`` or ``stock``.
-    spool : Spool
-    forwarding : Forwarding
+    spool : StoredFiles
+    forwarding : SendQueue
     metrics : DeliverMetrics
     clock : callable
         Returns seconds.
@@ -67,8 +67,8 @@ class Tools:
 
     calling_ae: str
     transport: Transport
-    spool: Spool
-    forwarding: Forwarding
+    spool: StoredFiles
+    forwarding: SendQueue
     metrics: DeliverMetrics
     clock: Callable[[], float]
     rng: random.Random

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pacs_guard.config import DestinationSettings, Transport
     from pacs_guard.deliver.command import StoreRequest, StoreResponse
     from pacs_guard.domain.instance import StoredInstance
-    from pacs_guard.spool.store import Spool
+    from pacs_guard.spool.store import StoredFiles
 
 
 class Channel(Protocol):
@@ -56,7 +56,7 @@ def open_channel(
     destination: DestinationSettings,
     calling_ae: str,
     contexts: Sequence[tuple[str, Sequence[str]]],
-    spool: Spool,
+    spool: StoredFiles,
     alive: Callable[[], None],
 ) -> Channel:
     """Open an association with a destination.
@@ -70,7 +70,7 @@ def open_channel(
         AE title to call with.
     contexts : sequence of (str, sequence of str)
         Abstract syntax and transfer syntaxes of each presentation context.
-    spool : Spool
+    spool : StoredFiles
         Where the instances lie.
     alive : callable
         Called every now and then while an instance is under way; what it raises ends the association.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pacs_guard.deliver.command import StoreRequest, StoreResponse
     from pacs_guard.deliver.pdu import Pdu
     from pacs_guard.domain.instance import StoredInstance
-    from pacs_guard.spool.store import Spool
+    from pacs_guard.spool.store import StoredFiles
 
 _RELEASE_SECONDS = 5.0  # nothing hangs on a release that is not answered
 
@@ -47,7 +47,7 @@ class FastChannel:
         destination: DestinationSettings,
         calling_ae: str,
         contexts: Sequence[tuple[str, Sequence[str]]],
-        spool: Spool,
+        spool: StoredFiles,
         alive: Callable[[], None],
     ) -> None:
         self._destination = destination

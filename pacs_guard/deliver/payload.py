@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pacs_guard.domain.instance import StoredInstance
-    from pacs_guard.spool.store import Spool
+    from pacs_guard.spool.store import StoredFiles
 
 PIECE_BYTES = 1 << 22
 """Instances up to this size are read once; of larger ones no more than this is ever held."""
@@ -22,12 +22,12 @@ class VerifiedReader:
 
     Parameters
     ----------
-    spool : Spool
+    spool : StoredFiles
     piece_bytes : int
         Most bytes held, an even number.
     """
 
-    def __init__(self, spool: Spool, piece_bytes: int = PIECE_BYTES) -> None:
+    def __init__(self, spool: StoredFiles, piece_bytes: int = PIECE_BYTES) -> None:
         self._spool = spool
         self._piece_bytes = piece_bytes
         self._buffer = bytearray()

@@ -11,7 +11,7 @@ from pacs_guard.queue.rows import DeliveredItem
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pacs_guard.queue.forwarding import Forwarding
+    from pacs_guard.deliver.sendqueue import SendQueue
     from pacs_guard.queue.rows import ClaimedDelivery
 
 SHORTEST_PAUSE_SECONDS = 0.02
@@ -28,7 +28,7 @@ class Progress:
 
     Parameters
     ----------
-    forwarding : Forwarding
+    forwarding : SendQueue
     delivery : ClaimedDelivery
     lease_seconds : float
         For how long every commit extends the lease.
@@ -37,7 +37,7 @@ class Progress:
     """
 
     def __init__(
-        self, forwarding: Forwarding, delivery: ClaimedDelivery, lease_seconds: float, clock: Callable[[], float]
+        self, forwarding: SendQueue, delivery: ClaimedDelivery, lease_seconds: float, clock: Callable[[], float]
     ) -> None:
         self._forwarding = forwarding
         self._delivery = delivery

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pacs_guard.config import DestinationSettings, Transport
     from pacs_guard.deliver.contexts import ProposedContext
     from pacs_guard.domain.instance import StoredInstance
-    from pacs_guard.spool.store import Spool
+    from pacs_guard.spool.store import StoredFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class StoreAssociation:
         The node's AE title.
     contexts : sequence of ProposedContext
         What to propose, at most 128.
-    spool : Spool
+    spool : StoredFiles
         Where the instances lie.
     alive : callable
         Called every now and then while an instance is under way; what it raises ends the association.
@@ -73,7 +73,7 @@ class StoreAssociation:
         destination: DestinationSettings,
         calling_ae: str,
         contexts: Sequence[ProposedContext],
-        spool: Spool,
+        spool: StoredFiles,
         alive: Callable[[], None],
     ) -> None:
         self._destination = destination

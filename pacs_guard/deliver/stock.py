@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pacs_guard.config import DestinationSettings
     from pacs_guard.deliver.command import StoreRequest
     from pacs_guard.domain.instance import StoredInstance
-    from pacs_guard.spool.store import Spool
+    from pacs_guard.spool.store import StoredFiles
 
 _LARGEST_PDU = 1 << 18  # an acceptor that sets no limit is not sent everything in one PDU
 _BUFFERED_BYTES = 1 << 22  # what may wait for the socket
@@ -37,7 +37,7 @@ class StockChannel:
         destination: DestinationSettings,
         calling_ae: str,
         contexts: Sequence[tuple[str, Sequence[str]]],
-        spool: Spool,
+        spool: StoredFiles,
         alive: Callable[[], None],
     ) -> None:
         self._destination = destination

@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from pydicom.pixels.decoders.base import Decoder
 
     from pacs_guard.domain.instance import StoredInstance
-    from pacs_guard.spool.store import Spool
+    from pacs_guard.spool.store import StoredFiles
 
 _WORD_BYTES = {"OW": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _LITTLE_ENDIAN = (*FALLBACK_SYNTAXES, DeflatedExplicitVRLittleEndian)
 
 
-def transcode(spool: Spool, instance: StoredInstance, target: str) -> bytes:
+def transcode(spool: StoredFiles, instance: StoredInstance, target: str) -> bytes:
     """Return an instance's data set in another transfer syntax, with the same pixels and the same UIDs.
 
     Parameters
     ----------
-    spool : Spool
+    spool : StoredFiles
         Where it lies.
     instance : StoredInstance
         In an uncompressed or a lossless transfer syntax.
@@ -73,7 +73,7 @@ def transcode(spool: Spool, instance: StoredInstance, target: str) -> bytes:
         ) from error
 
 
-def _inflated(spool: Spool, instance: StoredInstance) -> bytes:
+def _inflated(spool: StoredFiles, instance: StoredInstance) -> bytes:
     """Undo the deflation and nothing else; the result is Explicit VR Little Endian (PS3.5 A.5)."""
     inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
     with spool.open(instance) as file:

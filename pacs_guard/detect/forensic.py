@@ -116,6 +116,24 @@ def score_volume(
     return SeriesMaps(raster, maps)
 
 
+def heads_of(bundle: Bundle) -> dict[FindingKind, Head]:
+    """Return the heads that a bundle holds.
+
+    Raises
+    ------
+    BundleError
+        If the bundle was made for other features, or is incomplete.
+    """
+    arrays, heads = bundle.arrays(WEIGHTS), {}
+    for kind in HEADS:
+        if tuple(bundle.section("preprocessing", "features", kind)) != FEATURE_NAMES[kind]:
+            raise BundleError(f"{bundle.path} was trained on other features than this release measures")
+        classifier = Classifier.from_arrays(arrays, kind, len(FEATURE_NAMES[kind]))
+        slope, intercept = bundle.section("preprocessing", "score_line", kind)
+        heads[kind] = Head(classifier, float(slope), float(intercept))
+    return heads
+
+
 class ForensicDetector:
     """The learned detector of altered noise texture.
 
@@ -133,14 +151,7 @@ class ForensicDetector:
     def __init__(self, bundle: Bundle) -> None:
         self.name = bundle.name
         self.version = bundle.version
-        arrays = bundle.arrays(WEIGHTS)
-        self._heads = {}
-        for kind in HEADS:
-            if tuple(bundle.section("preprocessing", "features", kind)) != FEATURE_NAMES[kind]:
-                raise BundleError(f"{bundle.path} was trained on other features than this release measures")
-            classifier = Classifier.from_arrays(arrays, kind, len(FEATURE_NAMES[kind]))
-            slope, intercept = bundle.section("preprocessing", "score_line", kind)
-            self._heads[kind] = Head(classifier, float(slope), float(intercept))
+        self._heads = heads_of(bundle)
         # one slice has no neighbours to agree with, so it is held to a point of its own
         self._points = {of: bundle.section("operating_point", of) for of in ("series", "slice")}
         self._clean = {of: CleanScores.from_section(bundle.section("calibration", of)) for of in ("series", "slice")}

@@ -103,3 +103,18 @@ class ItemState(StrEnum):
     """The destination answered that it has it."""
     FAILED = "failed"
     """The destination will not take it; listed until a person retries."""
+
+
+class ResultState(StrEnum):
+    """Where a suspected study's findings stand on their way into DICOM objects."""
+
+    WAITING = "waiting"
+    """The objects are still to be made."""
+    KEPT = "kept"
+    """Made and kept with the evidence; nobody is to be sent them."""
+    SENDING = "sending"
+    """Made, and on their way to the destination of results."""
+    DELIVERED = "delivered"
+    """The destination has them."""
+    FAILED = "failed"
+    """They could not be made, or the destination will not take them; the reason is written down."""

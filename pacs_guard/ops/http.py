@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
+import ssl
 import threading
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -15,6 +18,7 @@ from pacs_guard.errors import PacsGuardError, SupervisionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from prometheus_client import CollectorRegistry
 
@@ -38,6 +42,67 @@ class Check:
     detail: str
 
 
+@dataclass(frozen=True, slots=True)
+class Protection:
+    """Who may see the metrics, and how they travel.
+
+    Attributes
+    ----------
+    user, password : str or None
+        Asked for by HTTP basic authentication; None lets everyone in.
+    cert_file, key_file : Path or None
+        For TLS (1.2 at least); None serves plain HTTP.
+    """
+
+    user: str | None = None
+    password: str | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+    def admits(self, authorization: str | None) -> bool:
+        """Whether an Authorization header is good enough."""
+        if self.user is None:
+            return True
+        expected = base64.b64encode(f"{self.user}:{self.password}".encode())
+        scheme, _, given = (authorization or "").partition(" ")
+        return scheme.lower() == "basic" and hmac.compare_digest(given.strip().encode(), expected)
+
+    def tls(self) -> ssl.SSLContext | None:
+        """Return what wraps connections, None for plain HTTP.
+
+        Raises
+        ------
+        SupervisionError
+            If certificate or key cannot be used.
+        """
+        if self.cert_file is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_cert_chain(self.cert_file, self.key_file)
+        except OSError as error:  # ssl.SSLError is one
+            raise SupervisionError(
+                f"ops.metrics_cert_file {self.cert_file} and ops.metrics_key_file {self.key_file} "
+                f"cannot be used: {error}"
+            ) from error
+        return context
+
+
+class _Server(ThreadingHTTPServer):
+    context: ssl.SSLContext | None = None
+
+    def get_request(self) -> tuple[Any, Any]:
+        connection, address = super().get_request()
+        if self.context is not None:
+            # the handshake waits for the handler's thread, so that a silent peer keeps nobody out
+            connection = self.context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002  # the library's signature
+        _LOG.debug("http request failed", address=str(client_address), exc_info=True)
+
+
 class WatchServer:
     """Serves metrics and health on an address of their own.
 
@@ -49,22 +114,33 @@ class WatchServer:
         What ``/metrics`` shows.
     readiness : callable
         Returns the checks of ``/readyz``.
+    protection : Protection
+        Of ``/metrics``, and of what the checks found.
 
     Raises
     ------
     SupervisionError
-        If the port is taken.
+        If the port is taken, or the certificate cannot be used.
     """
 
-    def __init__(self, host: str, port: int, registry: CollectorRegistry, readiness: Callable[[], list[Check]]) -> None:
-        handler = type("Handler", (_Handler,), {"registry": registry, "readiness": staticmethod(readiness)})
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        registry: CollectorRegistry,
+        readiness: Callable[[], list[Check]],
+        protection: Protection = Protection(),  # a frozen value
+    ) -> None:
+        context = protection.tls()
+        parts = {"registry": registry, "readiness": staticmethod(readiness), "protection": protection}
         try:
-            self._server = ThreadingHTTPServer((host, port), handler)
+            self._server = _Server((host, port), type("Handler", (_Handler,), parts))
         except OSError as error:
             raise SupervisionError(
                 f"metrics cannot be served on {host}:{port}: {error.strerror}; "
                 "stop what listens there, or set ops.metrics_port"
             ) from error
+        self._server.context = context
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, name="watch", daemon=True)
 
@@ -81,7 +157,13 @@ class WatchServer:
 class _Handler(BaseHTTPRequestHandler):
     registry: CollectorRegistry
     readiness: Callable[[], list[Check]]
+    protection: Protection
     timeout = 10
+
+    def setup(self) -> None:
+        super().setup()
+        if isinstance(self.request, ssl.SSLSocket):
+            self.request.do_handshake()
 
     def do_GET(self) -> None:  # the base class's name
         path = self.path.partition("?")[0]
@@ -94,7 +176,14 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(404, "text/plain; charset=utf-8", b"expected /metrics, /healthz or /readyz\n")
 
+    @property
+    def _admitted(self) -> bool:
+        return self.protection.admits(self.headers.get("Authorization"))
+
     def _metrics(self) -> None:
+        if not self._admitted:
+            self._answer(401, "text/plain; charset=utf-8", b"user and password are needed\n")
+            return
         try:
             body = generate_latest(self.registry)
         except (PacsGuardError, OSError) as error:
@@ -107,12 +196,17 @@ class _Handler(BaseHTTPRequestHandler):
         checks = self.readiness()
         body = json.dumps({check.name: {"ok": check.ok, "detail": check.detail} for check in checks}, indent=2)
         status = 200 if all(check.ok for check in checks) else 503
-        self._answer(status, "application/json", body.encode() + b"\n")
+        if self._admitted:
+            self._answer(status, "application/json", body.encode() + b"\n")
+        else:  # a load balancer needs no more
+            self._answer(status, "text/plain; charset=utf-8", b"ready\n" if status == 200 else b"not ready\n")
 
     def _answer(self, status: int, content_type: str, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
+        if status == 401:
+            self.send_header("WWW-Authenticate", 'Basic realm="PACS Guard", charset="UTF-8"')
         self.end_headers()
         self.wfile.write(body)
 

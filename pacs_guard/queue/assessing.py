@@ -10,10 +10,12 @@ import sqlalchemy as sa
 from pacs_guard.domain.audit import AuditEvent
 from pacs_guard.domain.lifecycle import StudyEvent, StudyState, advance
 from pacs_guard.domain.policy import Decision
+from pacs_guard.domain.verdict import Verdict
 from pacs_guard.errors import LeaseLostError
 from pacs_guard.queue.auditing import note
 from pacs_guard.queue.forwarding import enqueue_deliveries
 from pacs_guard.queue.outbox import announce
+from pacs_guard.queue.results import enqueue_result
 from pacs_guard.queue.rows import ClaimedStudy, Lease, stored_instance
 from pacs_guard.queue.schema import (
     actions,
@@ -175,7 +177,9 @@ class Assessing:
             row = connection.execute(query).mappings().first()
             if row is None or row["revision"] != study.revision:
                 raise LeaseLostError(f"study {study.id} changed while it was assessed")
-            _write_assessment(connection, study, assessment, now)
+            assessment_id = _write_assessment(connection, study, assessment, now)
+            if assessment.judgement.verdict is Verdict.SUSPECTED and assessment.evidence is not None:
+                enqueue_result(connection, study.id, assessment_id, now)
             quarantine = assessment.judgement.decision is Decision.QUARANTINE
             hold = row["standing_hold"] or quarantine
             event = StudyEvent.SUSPECTED if hold else StudyEvent.CLEARED
@@ -367,7 +371,7 @@ def _audited(assessment: Assessment) -> dict[str, object]:
     }
 
 
-def _write_assessment(connection: Connection, study: ClaimedStudy, assessment: Assessment, now: float) -> None:
+def _write_assessment(connection: Connection, study: ClaimedStudy, assessment: Assessment, now: float) -> int:
     result = connection.execute(
         sa.insert(assessments).values(
             study_id=study.id,
@@ -383,13 +387,13 @@ def _write_assessment(connection: Connection, study: ClaimedStudy, assessment: A
         )
     )
     assert result.inserted_primary_key is not None  # noqa: S101  # an insert of one row has one
+    assessment_id = int(result.inserted_primary_key[0])
     rows = [
-        _finding_row(study.id, result.inserted_primary_key[0], finding)
-        for series in assessment.series
-        for finding in series.findings
+        _finding_row(study.id, assessment_id, finding) for series in assessment.series for finding in series.findings
     ]
     if rows:
         connection.execute(sa.insert(findings), rows)
+    return assessment_id
 
 
 def _series_json(series: SeriesResult) -> dict[str, object]:

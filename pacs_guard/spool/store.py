@@ -30,62 +30,17 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 
 
-class Spool:
-    """A folder of received instances.
+class StoredFiles:
+    """Instances in files below a folder, each checked against its row when it is read.
 
     Parameters
     ----------
     root : Path
-        The folder; created with its parts, readable by its owner alone.
-
-    Raises
-    ------
-    SpoolError
-        If it cannot be created or written.
+        What the instances' paths are relative to.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._folders = Folders(root)
-        try:
-            root.parent.mkdir(parents=True, exist_ok=True)
-            root.mkdir(mode=0o700, exist_ok=True)
-            for part in ("incoming", "instances", "refused", "orphans"):
-                (root / part).mkdir(mode=0o700, exist_ok=True)
-            sync_all((root, root.parent))
-        except OSError as error:
-            raise translated(error, f"the spool {root} cannot be prepared") from error
-        if not os.access(root / "incoming", os.W_OK | os.X_OK):
-            raise SpoolError(f"the spool {root} is not writable by this user; give it to the user that runs the node")
-
-    def receive(self, preamble: bytes) -> IncomingFile:
-        """Start a file that will hold `preamble` (file meta information included) and then a data set.
-
-        Raises
-        ------
-        SpoolError
-            If it cannot be created.
-        """
-        return IncomingFile(self.root, self._folders, preamble)
-
-    def sync(self, folders: Iterable[Folder]) -> None:
-        """Make the entries of folders durable that files were placed in, each once.
-
-        Raises
-        ------
-        SpoolError
-            If that fails; nobody knows then which of the files would survive a loss of power.
-        """
-        try:
-            for folder in set(folders):
-                folder.sync()
-        except OSError as error:
-            raise translated(error, "received instances cannot be made durable") from error
-
-    def path_for(self, study_uid: str) -> str:
-        """Return a path that no file has yet, relative to the root; no text of the study enters it."""
-        digest = hashlib.sha256(study_uid.encode()).hexdigest()
-        return f"instances/{digest[:2]}/{digest[:24]}/{uuid.uuid4().hex}.dcm"
 
     def absolute(self, instance: StoredInstance) -> Path:
         """Return where an instance's file is."""
@@ -132,6 +87,64 @@ class Spool:
                 raise SpoolCorruptError(f"instance {instance.id}: {instance.path} cannot be read: {error}") from error
         if digest.hexdigest() != instance.key.sha256:
             raise SpoolCorruptError(f"instance {instance.id}: the bytes in {instance.path} are not those received")
+
+
+class Spool(StoredFiles):
+    """A folder of received instances.
+
+    Parameters
+    ----------
+    root : Path
+        The folder; created with its parts, readable by its owner alone.
+
+    Raises
+    ------
+    SpoolError
+        If it cannot be created or written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self._folders = Folders(root)
+        try:
+            root.parent.mkdir(parents=True, exist_ok=True)
+            root.mkdir(mode=0o700, exist_ok=True)
+            for part in ("incoming", "instances", "refused", "orphans"):
+                (root / part).mkdir(mode=0o700, exist_ok=True)
+            sync_all((root, root.parent))
+        except OSError as error:
+            raise translated(error, f"the spool {root} cannot be prepared") from error
+        if not os.access(root / "incoming", os.W_OK | os.X_OK):
+            raise SpoolError(f"the spool {root} is not writable by this user; give it to the user that runs the node")
+
+    def receive(self, preamble: bytes) -> IncomingFile:
+        """Start a file that will hold `preamble` (file meta information included) and then a data set.
+
+        Raises
+        ------
+        SpoolError
+            If it cannot be created.
+        """
+        return IncomingFile(self.root, self._folders, preamble)
+
+    def sync(self, folders: Iterable[Folder]) -> None:
+        """Make the entries of folders durable that files were placed in, each once.
+
+        Raises
+        ------
+        SpoolError
+            If that fails; nobody knows then which of the files would survive a loss of power.
+        """
+        try:
+            for folder in set(folders):
+                folder.sync()
+        except OSError as error:
+            raise translated(error, "received instances cannot be made durable") from error
+
+    def path_for(self, study_uid: str) -> str:
+        """Return a path that no file has yet, relative to the root; no text of the study enters it."""
+        digest = hashlib.sha256(study_uid.encode()).hexdigest()
+        return f"instances/{digest[:2]}/{digest[:24]}/{uuid.uuid4().hex}.dcm"
 
     def remove(self, path: str) -> None:
         """Remove an instance's file, and its folder if that was the last; nothing happens if it is gone."""

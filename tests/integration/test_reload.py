@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
+import httpx
 from pydicom import dcmread
 from pynetdicom import AE
 
@@ -49,12 +50,16 @@ def test_sources_and_destinations_change_without_dropping_an_association(tmp_pat
         addition = SECOND_SOURCE + DESTINATION.format(name="archive", ae_title="ARCHIVE", port=archive.port)
         node.config.write_text(node.config.read_text() + addition)
         edit(node.config, "lease_seconds = 5", "lease_seconds = 6")
+        edit(node.config, 'log_level = "info"', 'log_level = "debug"')
         shown = node.command("reload").stdout
-        assert "receive: changed sources[ct-2]\n" in shown
-        assert "deliver: changed destinations[archive]\n" in shown
-        assert "detect: changed destinations[archive], sources[ct-2]; NEEDS A RESTART FOR detect.lease_seconds" in shown
+        assert "receive: changed ops.log_level, sources[ct-2]\n" in shown
+        assert "deliver: changed destinations[archive], ops.log_level\n" in shown
+        assert "ops.log_level, sources[ct-2]; NEEDS A RESTART FOR detect.lease_seconds" in shown
 
         assert association.send_c_store(before[1]).Status == 0x0000
+        nameless = dcmread(before[1])
+        del nameless.StudyInstanceUID
+        assert association.send_c_store(nameless).Status == 0xA900
         association.release()
         assert run_storescu(node.port, after, calling="CT2").returncode == 0
         for files in (before, after):
@@ -66,6 +71,7 @@ def test_sources_and_destinations_change_without_dropping_an_association(tmp_pat
         assert run_storescu(node.port, after, calling="CT2").returncode == 0
         _serves_fewer_destinations(node)
         assert node.ask("ledger")["adds_up"]
+        _names_no_patient(node, str(first.StudyInstanceUID), (str(first.PatientName), str(first.PatientID)))
 
 
 def _refuses_what_cannot_be_used(node) -> None:
@@ -91,3 +97,19 @@ def _serves_fewer_destinations(node) -> None:
     assert "deliver: changed destinations[archive]\n" in shown
     assert 'last_reload_successful{role="receive"} 1.0' in node.metrics()
     assert node.process.poll() is None
+
+
+def _names_no_patient(node, study_uid: str, identifiers: tuple[str, ...]) -> None:
+    """Not in the log at its most talkative, nor in metrics, health, lists, details or settings."""
+    shown = [node.log, node.metrics()]
+    shown += [httpx.get(f"http://127.0.0.1:{node.metrics_port}/{path}").text for path in ("healthz", "readyz")]
+    shown += [
+        node.command(*words).stdout for words in (("status",), ("studies", "list"), ("studies", "show", study_uid))
+    ]
+    shown += [node.command(*words).stdout for words in (("ledger",), ("config", "show"))]
+    assert "instance received" in shown[0]
+    assert "instance refused" in shown[0]
+    for text in shown:
+        for identifier in identifiers:
+            for part in identifier.split("^"):
+                assert part.lower() not in text.lower()

@@ -148,3 +148,29 @@ def test_a_node_that_would_deliver_to_itself_is_refused(load):
 def test_a_node_without_any_detector_is_refused_as_it_would_call_everything_clean(load):
     [problem] = problems(load, "[detect]\ndetectors = []\n" + SHORT)
     assert problem.startswith("detect.detectors: ")
+
+
+def test_a_secret_can_come_from_a_file_or_from_the_environments_file(load, tmp_path, monkeypatch):
+    (tmp_path / "url").write_text("postgresql+psycopg://u:geheim@db/q\n")
+    (tmp_path / "token").write_text("geheim")
+    monkeypatch.setenv("PACS_GUARD_NODE__DATABASE_URL_FILE", str(tmp_path / "url"))
+    found = load(SHORT + f'[webhook]\nurl = "https://a"\ntoken_file = "{tmp_path / "token"}"\n')
+    assert found.database_url == "postgresql+psycopg://u:geheim@db/q"
+    assert found.webhook.token.get_secret_value() == "geheim"
+    assert "geheim" not in found.model_dump_json() + repr(found)
+
+
+def test_a_secret_that_is_given_twice_or_cannot_be_read_is_named_without_its_value(load, tmp_path):
+    text = SHORT + f'[ops]\nmetrics_user = "p"\nmetrics_password = "geheim"\nmetrics_password_file = "{tmp_path}"\n'
+    assert problems(load, text) == [
+        "ops: metrics_password and metrics_password_file are both given; expected one of them"
+    ]
+    (found,) = problems(load, SHORT + f'[webhook]\nurl = "https://a"\ntoken_file = "{tmp_path}/none"\n')
+    assert found.startswith(f"webhook: token_file: '{tmp_path}/none' was given; it cannot be read")
+
+
+def test_user_and_password_certificate_and_key_belong_together(load):
+    assert problems(load, SHORT + '[ops]\nmetrics_user = "p"\nmetrics_key_file = "k"\n') == [
+        "ops: metrics_user and metrics_password: one of them was given; expected both or neither",
+        "ops: metrics_cert_file and metrics_key_file: one of them was given; expected both or neither",
+    ]

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import shutil
+import socket
+import ssl
+import subprocess
+
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from pacs_guard.errors import QueueUnavailableError, SupervisionError
-from pacs_guard.ops.http import Check, WatchServer
+from pacs_guard.ops.http import Check, Protection, WatchServer
 
 
 class Broken:
@@ -63,3 +68,66 @@ def test_an_occupied_port_is_named_with_what_to_do(serve):
     port = int(serve(CollectorRegistry(), []).rsplit(":", 1)[1])
     with pytest.raises(SupervisionError, match=rf"127\.0\.0\.1:{port}.*set ops\.metrics_port"):
         WatchServer("127.0.0.1", port, CollectorRegistry(), list)
+
+
+@pytest.fixture
+def protected(tmp_path):
+    servers = []
+
+    def start(protection):
+        registry = CollectorRegistry()
+        Gauge("pacs_guard_example_bytes", "An example.", registry=registry).set(3)
+        checks = [Check("disk", ok=True, detail="5 bytes free")]
+        server = WatchServer("127.0.0.1", 0, registry, lambda: checks, protection)
+        server.start()
+        servers.append(server)
+        return server.port
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+def test_metrics_are_shown_to_who_knows_the_password_and_health_to_everyone(protected):
+    url = f"http://127.0.0.1:{protected(Protection('prometheus', 's3cret:ö'))}"
+    refused = httpx.get(url + "/metrics")
+    assert refused.status_code == 401
+    assert refused.headers["WWW-Authenticate"].startswith("Basic realm=")
+    assert "pacs_guard" not in refused.text
+    assert httpx.get(url + "/metrics", auth=("prometheus", "wrong")).status_code == 401
+    assert httpx.get(url + "/metrics", headers={"Authorization": "Bearer s3cret:x"}).status_code == 401
+    assert "pacs_guard_example_bytes 3.0" in httpx.get(url + "/metrics", auth=("prometheus", "s3cret:ö")).text
+    assert httpx.get(url + "/healthz").text == "ok\n"
+    assert httpx.get(url + "/readyz").text == "ready\n"
+    assert "bytes free" in httpx.get(url + "/readyz", auth=("prometheus", "s3cret:ö")).text
+
+
+def test_with_a_certificate_the_address_speaks_tls_only_and_a_silent_peer_keeps_nobody_out(protected, tmp_path):
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("openssl is not installed")
+    options = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost"]
+    options += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert]
+    subprocess.run([program, "req", *options], check=True, capture_output=True, timeout=60)
+    port = protected(Protection(cert_file=cert, key_file=key))
+    context = ssl.create_default_context(cafile=cert)
+    with socket.create_connection(("127.0.0.1", port)):
+        answer = httpx.get(f"https://127.0.0.1:{port}/metrics", verify=context, timeout=5)
+    assert "pacs_guard_example_bytes 3.0" in answer.text
+    with pytest.raises(httpx.HTTPError):
+        httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=5)
+    old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+        old.maximum_version = ssl.TLSVersion.TLSv1_1
+    with (
+        socket.create_connection(("127.0.0.1", port)) as connection,
+        pytest.raises((ssl.SSLError, OSError)),
+    ):
+        old.wrap_socket(connection)
+
+
+def test_a_certificate_that_cannot_be_used_is_named(protected, tmp_path):
+    with pytest.raises(SupervisionError, match=r"ops\.metrics_cert_file .*cert\.pem"):
+        protected(Protection(cert_file=tmp_path / "cert.pem", key_file=tmp_path / "key.pem"))
