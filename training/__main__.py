@@ -62,12 +62,17 @@ def _parser() -> argparse.ArgumentParser:
     summary.set_defaults(run=_summary)
     _add_experiment(commands)
     exported = commands.add_parser("export", help="fit one classifier and write a bundle that the node runs")
-    exported.add_argument("name", help="a delocalised experiment, such as table6")
+    exported.add_argument("name", help="a localised or delocalised experiment, such as table6")
     exported.add_argument("classifiers", metavar="classifier", help="one of the eight")
     exported.add_argument("--bundle", type=Path, required=True, help="folder of the bundle to write")
     _add_run_options(exported)
     exported.set_defaults(run=_export, protocol="grouped")
     add_attack_commands(commands.add_parser("attack", help="alter series on purpose, to train and to try detectors"))
+    calibrate = commands.add_parser("calibrate", help="set a bundle's operating point on own clean series")
+    calibrate.add_argument("bundle", type=Path, help="folder of the bundle")
+    calibrate.add_argument("--series", type=Path, required=True, help="folder of clean CT series, new to the bundle")
+    calibrate.add_argument("--out", type=Path, required=True, help="folder of the new version to write")
+    calibrate.set_defaults(run=_calibrate)
     report = commands.add_parser("report", help="write the report of what a run of experiments has finished")
     report.add_argument("--out", type=Path, required=True, help="folder of the run")
     report.set_defaults(run=_report)
@@ -113,6 +118,12 @@ def _export(options: argparse.Namespace) -> None:
     from training.console import export_command  # noqa: PLC0415  # commands import what they need
 
     export_command(options)
+
+
+def _calibrate(options: argparse.Namespace) -> None:
+    from training.console import calibrate_command  # noqa: PLC0415  # commands import what they need
+
+    calibrate_command(options.bundle, options.series, options.out)
 
 
 def _report(options: argparse.Namespace) -> None:

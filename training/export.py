@@ -10,16 +10,20 @@ import numpy as np
 
 from pacs_guard.detect.bundle import pack_arrays, save_bundle
 from pacs_guard.detect.preprocess import Window
-from pacs_guard.detect.sliceclassifier import margins
+from pacs_guard.detect.registry import load_detector
 from pacs_guard.detect.slicemodels import WEIGHTS, support_arrays, trees_arrays
+from pacs_guard.detect.trained import margins
+from pacs_guard.domain.volume import AssembledSeries
 from pacs_guard.errors import ConfigurationError
 from training import measures
-from training.calibration import operating_point, safe_margin
+from training.classifier_card import CARD, classifier_card
 from training.classifiers import NETWORKS, TITLES, build_base, unconverged, with_head
 from training.classifiers import estimator as untrained
 from training.experiments import best_parameters, features_of, out_of_part, prepare
 from training.networkfiles import network_files
 from training.protocol import group_bootstrap
+from training.recalibration import calibrated
+from training.samples import clean_volumes
 from training.settings import Form, ProtocolName
 from training.splits import balanced
 
@@ -34,9 +38,12 @@ if TYPE_CHECKING:
     from training.index import Index
     from training.settings import Experiment
 
-CARD = "MODEL_CARD.md"
-_ABOVE = 1e-3
-_PROTOCOL = "grouped by patient, six parts, whole slices, out of part"
+_CLEAN_SLICES = 6
+_PROVISIONAL = 1e9
+_PROTOCOLS = {
+    Form.DELOCALISED: ("slices", "grouped by patient, six parts, whole slices, out of part"),
+    Form.LOCALISED: ("sites", "grouped by patient, six parts, known sites of the same slices, out of part"),
+}
 
 
 def export(plan: Plan, index: Index, out: Path, cache: Path, say: Callable[[str], None] = lambda _: None) -> Bundle:
@@ -55,13 +62,13 @@ def export(plan: Plan, index: Index, out: Path, cache: Path, say: Callable[[str]
     Raises
     ------
     ConfigurationError
-        If the experiment's pictures need a known site or show the table: only lung slices as a whole are judged by
-        the node.
+        If the experiment's pictures show the whole slice: the node judges lungs and sites in them; or if there is no
+        clean patient to set the operating point by.
     """
     experiment, name = plan.experiments[0], plan.classifiers[0]
-    if experiment.form is not Form.DELOCALISED:
+    if experiment.form not in _PROTOCOLS:
         raise ConfigurationError(
-            [f"{experiment.name} is about {experiment.form} slices; only delocalised experiments can run in the node"]
+            [f"{experiment.name} is about {experiment.form} slices; the node runs localised and delocalised ones"]
         )
     made = prepare(plan, experiment, ProtocolName.GROUPED, index, cache, say)
     features = features_of(plan, name, made, cache, say)
@@ -72,8 +79,35 @@ def export(plan: Plan, index: Index, out: Path, cache: Path, say: Callable[[str]
         fitted = untrained(name, plan.seed, parameters).fit(features[rows], made.table.row_answers[rows])
     files, model = _files(plan, name, fitted, plan.size.shapes[experiment.form])
     manifest = _manifest(plan, experiment, made, unseen, model, index.digest())
-    files[CARD] = _card(manifest).encode()
+    if experiment.form is Form.LOCALISED:
+        say("scores of clean patients")
+        clean = _clean_at_candidates(plan, index, made, save_bundle(out, manifest, files))
+        judged = f"up to {_CLEAN_SLICES} slices of each, at candidate sites; the classifier had seen no slice of theirs"
+    else:
+        clean = _clean_out_of_part(made, unseen)
+        judged = "slices of each, scored by a classifier that had not seen the patient"
+    manifest |= dict(zip(("operating_point", "calibration"), calibrated(clean, judged), strict=True))
+    files[CARD] = classifier_card(manifest).encode()
     return save_bundle(out, manifest, files)
+
+
+def _clean_out_of_part(made: Pictures, unseen: NDArray[np.float64]) -> dict[str, float]:
+    clean: dict[str, float] = {}
+    for one, value in zip(made.samples, unseen.max(axis=1), strict=True):
+        if one.kind == "untampered":
+            clean[one.patient] = max(clean.get(one.patient, -np.inf), float(value))
+    return clean
+
+
+def _clean_at_candidates(plan: Plan, index: Index, made: Pictures, bundle: Bundle) -> dict[str, float]:
+    """Return the highest score of every patient who was not trained on, as the node finds it."""
+    detector = load_detector(bundle.path)
+    clean: dict[str, float] = {}
+    for patient, volume in clean_volumes(index, set(made.table.patients), _CLEAN_SLICES, plan.seed):
+        result = detector.assess(AssembledSeries(volume.study_uid, volume.series_uid, (), volume))
+        if result.score is not None:
+            clean[patient] = max(clean.get(patient, -np.inf), result.score)
+    return clean
 
 
 def node_scores(fitted: Any, features: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -106,20 +140,13 @@ def _manifest(
     digest: str,
 ) -> dict[str, Any]:
     name = plan.classifiers[0]
-    clean: dict[str, float] = {}
-    for one, value in zip(made.samples, unseen.max(axis=1), strict=True):
-        if one.kind == "untampered":
-            clean[one.patient] = max(clean.get(one.patient, -np.inf), float(value))
-    scores = [round(one, 4) for one in clean.values()]
-    margin = safe_margin(scores)
-    # trees give the same score to many: the point must lie above the highest clean one even then
-    point = max(operating_point(scores, margin), round(max(scores) + _ABOVE, 4))
     sources = Counter((one.source, one.kind) for one in made.samples)
+    unit, _ = _PROTOCOLS[experiment.form]
     window = asdict(Window())
     return {
         "name": f"{experiment.name}-{name}",
         "version": "1",
-        "detector": "slice-classifier",
+        "detector": "site-classifier" if experiment.form is Form.LOCALISED else "slice-classifier",
         "preprocessing": {
             "form": str(experiment.form),
             "shape": list(plan.size.shapes[experiment.form]),
@@ -127,23 +154,20 @@ def _manifest(
             "classes": list(experiment.classes),
             **model,
         },
-        "operating_point": {"slice": point, "margin_deviations": margin},
-        "calibration": {
-            "n": len(scores),
-            "smallest_p_value": round(1 / (len(scores) + 1), 4),
-            "clean_patients": scores,
-        },
+        # set when the clean patients' scores are known
+        "operating_point": {"slice": _PROVISIONAL},
+        "calibration": {"clean_patients": []},
         "training_data": [
-            {"name": source, "use": f"{count} slices, {kind}", "licence": "as the source states; see its own page"}
+            {"name": source, "use": f"{count} {unit}, {kind}", "licence": "as the source states; see its own page"}
             for (source, kind), count in sorted(sources.items())
         ],
-        "figures": [_area(plan, made, unseen)],
+        "figures": [_area(plan, experiment, made, unseen)],
         "notes": [*made.notes, *([plan.weights.warning] if name in NETWORKS and plan.weights.warning else [])],
         "data_sha256": digest,
     }
 
 
-def _area(plan: Plan, made: Pictures, unseen: NDArray[np.float64]) -> dict[str, Any]:
+def _area(plan: Plan, experiment: Experiment, made: Pictures, unseen: NDArray[np.float64]) -> dict[str, Any]:
     altered = (made.table.answers > 0).astype(np.intp)
     highest = np.stack([np.zeros(len(unseen)), unseen.max(axis=1)], axis=1)
     low, high = group_bootstrap(
@@ -153,50 +177,12 @@ def _area(plan: Plan, made: Pictures, unseen: NDArray[np.float64]) -> dict[str, 
         rounds=plan.size.rounds,
     )
     patients = len(set(made.table.patients))
+    unit, protocol = _PROTOCOLS[experiment.form]
     return {
-        "name": f"{TITLES[plan.classifiers[0]]}: altered against untampered slices, AUC",
+        "name": f"{TITLES[plan.classifiers[0]]}: altered against untampered {unit}, AUC",
         "value": round(measures.area(altered, highest), 3),
         "low": round(low, 3),
         "high": round(high, 3),
-        "n": f"{int(altered.sum())} altered, {int((altered == 0).sum())} untampered slices of {patients} patients",
-        "protocol": _PROTOCOL,
+        "n": f"{int(altered.sum())} altered, {int((altered == 0).sum())} untampered {unit} of {patients} patients",
+        "protocol": protocol,
     }
-
-
-def _card(manifest: dict[str, Any]) -> str:
-    figure, clean = manifest["figures"][0], manifest["calibration"]
-    return "\n".join(
-        [
-            f"# {manifest['name']} {manifest['version']}",
-            "",
-            _WHAT,
-            "",
-            *(f"**{note}.**\n" for note in manifest["notes"]),
-            "## Measured",
-            "",
-            f"{figure['name']}: {figure['value']} ({figure['low']} to {figure['high']}), {figure['n']}.",
-            f"Protocol: {figure['protocol']}.",
-            "",
-            "## Operating point and false alarms",
-            "",
-            f"Findings from {manifest['operating_point']['slice']} on, above all of {clean['n']} clean patients.",
-            f"No p-value under {clean['smallest_p_value']} can be given.",
-            _CAUTION,
-            "",
-            "## Trained on",
-            "",
-            *(f"- {one['name']}: {one['use']}. Licence: {one['licence']}." for one in manifest["training_data"]),
-            "",
-        ]
-    )
-
-
-_WHAT = (
-    "Gives every slice that shows lung, reduced to the lungs, to one classifier of Solaiyappan and Wen 2022. It "
-    "assists people; it is no medical device."
-)
-
-_CAUTION = (
-    "Each patient gave some slices, not whole series: of a series of hundreds of slices the highest score will be "
-    "higher. Calibrate on own clean series, and begin in shadow mode."
-)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +19,7 @@ from training.settings import Form, ProtocolName
 from training.sources import read_slice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -131,6 +131,15 @@ def make_pictures(
         pictures.flush()
         partial.replace(path)
     return np.load(path, mmap_mode="r"), key
+
+
+def clean_volumes(index: Index, without: Collection[str], most: int, seed: int) -> Iterator[tuple[str, Volume]]:
+    """Yield single untampered slices of every patient but those in `without`, up to `most` of each."""
+    taken: Counter[str] = Counter()
+    for row in _in_turn([one for one in index.rows if one.kind == CLEAN], np.random.default_rng(seed)):
+        if row.patient not in without and taken[row.patient] < most:
+            taken[row.patient] += 1
+            yield row.patient, _volume(row.file)
 
 
 def contact_pictures(index: Index, count: int, shape: tuple[int, int], seed: int) -> Iterator[tuple[str, Sheet]]:

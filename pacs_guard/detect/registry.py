@@ -26,7 +26,17 @@ def _slice_classifier(bundle: Bundle) -> Detector:
     return SliceClassifier(bundle)
 
 
-_READERS: dict[str, Callable[[Bundle], Detector]] = {"forensic": _forensic, "slice-classifier": _slice_classifier}
+def _site_classifier(bundle: Bundle) -> Detector:
+    from pacs_guard.detect.siteclassifier import SiteClassifier  # noqa: PLC0415  # only when asked for
+
+    return SiteClassifier(bundle)
+
+
+_READERS: dict[str, Callable[[Bundle], Detector]] = {
+    "forensic": _forensic,
+    "slice-classifier": _slice_classifier,
+    "site-classifier": _site_classifier,
+}
 
 
 def load_detector(name: str | Path, folders: Iterable[Path] = ()) -> Detector:

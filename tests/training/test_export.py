@@ -1,17 +1,21 @@
 """From slices to a bundle that the node's own registry loads and runs."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from pacs_guard.detect.bundle import load_bundle
+from pacs_guard.detect.bundle import load_bundle, save_bundle
+from pacs_guard.detect.preprocess import site_crop
 from pacs_guard.detect.registry import load_detector
 from pacs_guard.domain.volume import AssembledSeries, Volume
 from pacs_guard.errors import ConfigurationError
 from training import samples
+from training.classifier_card import CARD
 from training.classifiers import TITLES, Weights
 from training.experiments import Plan
-from training.export import CARD, export
+from training.export import export
 from training.index import Index, IndexRow
 from training.settings import Experiment, Form, ProtocolName, Size
 
@@ -24,6 +28,8 @@ GRIDS = {
 }
 SIZE = Size("tiny", 0, dict.fromkeys(Form, SHAPE), 2, 1, 20, GRIDS)
 WHOLE = Experiment("whole", "Whole", Form.DELOCALISED, ("untampered", "tampered"), False, "none", {})
+LOCAL = Experiment("local", "Local", Form.LOCALISED, ("untampered", "tampered"), False, "none", {})
+THREE = Experiment("three", "Three", Form.DELOCALISED, ("untampered", "FB", "FM"), False, "none", {})
 pytestmark = pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
 
 
@@ -60,6 +66,23 @@ def index(monkeypatch):
 
 
 @pytest.fixture
+def sites(index, monkeypatch):
+    """The same slices; the place of an altered one is in its denser lung, the untampered place in a clean one's."""
+    x, y = round((128 - 55) / SPACING), round(128 / SPACING)
+    altered = [replace(row, x=x, y=y) for row in index.rows if row.kind == "FB"]
+
+    def same_slice(given, shape, rng):
+        for row in given.rows:
+            if row.kind == "FB":
+                yield samples._sample(
+                    replace(row, file=f"quiet{row.patient}.dcm"), "untampered", site_crop(x, y, shape)
+                )
+
+    monkeypatch.setattr(samples, "_same_slice", same_slice)
+    return Index((*altered, *(row for row in index.rows if row.kind == "clean")), ())
+
+
+@pytest.fixture
 def tiny_base(monkeypatch):
     import keras  # noqa: PLC0415  # takes seconds
 
@@ -71,8 +94,8 @@ def tiny_base(monkeypatch):
     monkeypatch.setattr(keras.applications, "DenseNet121", build)
 
 
-def bundle_of(name, index, folder):
-    plan = Plan((WHOLE,), (ProtocolName.GROUPED,), (name,), SIZE, Weights("none"))
+def bundle_of(name, index, folder, experiment=WHOLE):
+    plan = Plan((experiment,), (ProtocolName.GROUPED,), (name,), SIZE, Weights("none"))
     return export(plan, index, folder / "bundle", folder / "cache")
 
 
@@ -119,11 +142,43 @@ def test_the_card_says_n_interval_protocol_and_limits(index, tmp_path):
     assert "no medical device" in card
 
 
-def test_an_experiment_about_known_sites_is_not_for_the_node(index, tmp_path):
-    local = Experiment("local", "Local", Form.LOCALISED, ("untampered", "tampered"), False, "none", {})
-    plan = Plan((local,), (ProtocolName.GROUPED,), ("tree",), SIZE, Weights("none"))
-    with pytest.raises(ConfigurationError, match="only delocalised experiments can run in the node"):
-        export(plan, index, tmp_path / "bundle", tmp_path / "cache")
+@pytest.mark.parametrize("name", ["svm", "forest", "tree", "densenet121"])
+def test_a_localised_classifier_runs_in_the_node_at_candidate_sites(name, sites, tmp_path, tiny_base):
+    bundle = bundle_of(name, sites, tmp_path, LOCAL)
+    clean, altered = check(bundle, None)
+    assert not clean.findings  # of a patient whom nothing was set by
+    manifest = bundle.manifest | {"operating_point": {"slice": altered.score}}
+    eager = save_bundle(tmp_path / "eager", manifest, {file: bundle.read(file) for file in manifest["files"]})
+    _, altered = check(eager, tmp_path / "evidence")
+    finding = altered.findings[0]
+    assert finding.score == altered.score == max(one.score_fb for one in altered.slices)
+    assert finding.box.x0 <= finding.x < finding.box.x1 <= SIDE
+    assert "places of the lungs were looked at" in finding.sentence
+    assert (finding.picture is not None) is (name == "densenet121")
+    card = bundle.read(CARD).decode()
+    assert "known sites of the same slices" in card
+    assert f"above all of {PATIENTS} clean patients" in card
+    assert "had seen no slice of theirs" in card
+
+
+def test_three_classes_run_in_the_node_and_name_the_kind(index, tmp_path):
+    rows = [replace(row, kind="FM" if row.kind == "FB" and int(row.patient) % 2 else row.kind) for row in index.rows]
+    bundle = bundle_of("forest", Index(tuple(rows), ()), tmp_path, THREE)
+    _, altered = check(bundle, None)
+    assert np.isfinite(altered.score)
+    assert all(np.isfinite([one.score_fb, one.score_fm]).all() for one in altered.slices)
+
+
+def test_a_localised_bundle_without_clean_patients_is_refused(sites, tmp_path):
+    altered = Index(tuple(row for row in sites.rows if row.kind != "clean"), ())
+    with pytest.raises(ConfigurationError, match="needs 2 clean patients; found 0"):
+        bundle_of("tree", altered, tmp_path, LOCAL)
+
+
+def test_an_experiment_about_whole_slices_is_not_for_the_node(index, tmp_path):
+    raw = Experiment("raw", "Raw", Form.RAW, ("untampered", "tampered"), False, "none", {})
+    with pytest.raises(ConfigurationError, match="the node runs localised and delocalised ones"):
+        bundle_of("tree", index, tmp_path, raw)
 
 
 @pytest.mark.slow
