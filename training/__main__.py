@@ -47,13 +47,6 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--report", type=Path, required=True, help="JSON file to write")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.set_defaults(run=_evaluate)
-    calibrate = commands.add_parser("calibrate", help="calibrate a bundle on clean series of the own scanners")
-    calibrate.add_argument("model", choices=["forensic"])
-    calibrate.add_argument("--series", type=Path, required=True, help="folder with a folder of each patient's series")
-    calibrate.add_argument("--bundle", default="forensic", help="name or folder of the bundle; the shipped one")
-    calibrate.add_argument("--out", type=Path, required=True, help="folder of the new bundle")
-    calibrate.add_argument("--version", help="of the new bundle; the old one's with +calibrated if not given")
-    calibrate.set_defaults(run=_calibrate)
     summary = commands.add_parser("summary", help="count a data folder, or print a bundle's model card")
     what = summary.add_mutually_exclusive_group(required=True)
     what.add_argument("--data", type=Path, help="folder with ctgan/, clean/ or both")
@@ -69,9 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     exported.set_defaults(run=_export, protocol="grouped")
     add_attack_commands(commands.add_parser("attack", help="alter series on purpose, to train and to try detectors"))
     calibrate = commands.add_parser("calibrate", help="set a bundle's operating point on own clean series")
-    calibrate.add_argument("bundle", type=Path, help="folder of the bundle")
-    calibrate.add_argument("--series", type=Path, required=True, help="folder of clean CT series, new to the bundle")
+    calibrate.add_argument("bundle", help="name or folder of the bundle")
+    calibrate.add_argument("--series", type=Path, required=True, help="folder with a folder of each patient's series")
     calibrate.add_argument("--out", type=Path, required=True, help="folder of the new version to write")
+    calibrate.add_argument("--version", help="of the new bundle; the old one's with +calibrated if not given")
     calibrate.set_defaults(run=_calibrate)
     report = commands.add_parser("report", help="write the report of what a run of experiments has finished")
     report.add_argument("--out", type=Path, required=True, help="folder of the run")
@@ -120,12 +114,6 @@ def _export(options: argparse.Namespace) -> None:
     export_command(options)
 
 
-def _calibrate(options: argparse.Namespace) -> None:
-    from training.console import calibrate_command  # noqa: PLC0415  # commands import what they need
-
-    calibrate_command(options.bundle, options.series, options.out)
-
-
 def _report(options: argparse.Namespace) -> None:
     from training.console import report_command  # noqa: PLC0415  # commands import what they need
 
@@ -140,15 +128,9 @@ def _fit(options: argparse.Namespace) -> None:
 
 
 def _calibrate(options: argparse.Namespace) -> None:
-    from pacs_guard.detect.bundle import find_bundle, load_bundle  # noqa: PLC0415  # commands import what they need
-    from training.recalibrate import recalibrate  # noqa: PLC0415
-    from training.sources import clean_series  # noqa: PLC0415
+    from training.console import calibrate_command  # noqa: PLC0415  # commands import what they need
 
-    path = Path(options.bundle)
-    bundle = load_bundle(path if path.is_dir() else find_bundle(options.bundle))
-    version = options.version or f"{bundle.version}+calibrated"
-    written = recalibrate(bundle, clean_series(options.series), options.out, version=version)
-    print(f"wrote {written.name} {written.version} to {written.path}")
+    calibrate_command(options.bundle, options.series, options.out, options.version)
 
 
 def _evaluate(options: argparse.Namespace) -> None:

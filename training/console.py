@@ -115,23 +115,31 @@ def export_command(options: argparse.Namespace) -> None:
     print(f"wrote {bundle.name} to {bundle.path}")
 
 
-def calibrate_command(path: Path, series: Path, out: Path) -> None:
+def calibrate_command(name: str, series: Path, out: Path, version: str | None = None) -> None:
     """Write a bundle again, calibrated on own clean series, and say how that changed its operating point."""
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415
 
-    from pacs_guard.detect.bundle import load_bundle  # noqa: PLC0415  # commands import what they need
-    from training.recalibration import calibrate  # noqa: PLC0415
+    from pacs_guard.detect.bundle import find_bundle, load_bundle  # noqa: PLC0415  # commands import what they need
+    from training.classifier_calibration import recalibrate_classifier  # noqa: PLC0415
+    from training.recalibrate import recalibrate  # noqa: PLC0415
+    from training.sources import clean_series  # noqa: PLC0415
 
-    before = load_bundle(path)
-    with Progress(SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}")) as progress:
-        task = progress.add_task("reading")
-        after, problems = calibrate(before, series, out, lambda text: progress.update(task, description=text))
+    before = load_bundle(Path(name) if Path(name).is_dir() else find_bundle(name))
+    version = version or f"{before.version}+calibrated"
+    problems: list[str] = []
+    if before.detector == "forensic":
+        after = recalibrate(before, clean_series(series), out, version=version)
+    else:
+        with Progress(SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}")) as progress:
+            task = progress.add_task("reading")
+
+            def say(text: str) -> None:
+                progress.update(task, description=text)
+
+            after, problems = recalibrate_classifier(before, series, out, version=version, say=say)
     for line in problems:
         print(line, file=sys.stderr)
-    clean = after.manifest["calibration"]
     print(f"operating point {before.manifest['operating_point']} -> {after.manifest['operating_point']}")
-    if "n" in clean:
-        print(f"{clean['n']} clean patients; no p-value under {clean['smallest_p_value']} can be given")
     print(f"wrote {after.name} {after.version} to {after.path}")
 
 

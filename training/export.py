@@ -16,13 +16,13 @@ from pacs_guard.detect.trained import margins
 from pacs_guard.domain.volume import AssembledSeries
 from pacs_guard.errors import ConfigurationError
 from training import measures
+from training.classifier_calibration import calibrated
 from training.classifier_card import CARD, classifier_card
 from training.classifiers import NETWORKS, TITLES, build_base, unconverged, with_head
 from training.classifiers import estimator as untrained
 from training.experiments import best_parameters, features_of, out_of_part, prepare
 from training.networkfiles import network_files
 from training.protocol import group_bootstrap
-from training.recalibration import calibrated
 from training.samples import clean_volumes
 from training.settings import Form, ProtocolName
 from training.splits import balanced

@@ -9,9 +9,9 @@ from pacs_guard.detect.detector import DetectorResult
 from pacs_guard.domain.volume import AssembledSeries
 from pacs_guard.errors import ConfigurationError
 from pacs_guard.simulate import make_phantom, write_series
-from training import recalibration
+from training import classifier_calibration
+from training.classifier_calibration import calibrated, clean_series, recalibrate_classifier
 from training.classifier_card import CARD
-from training.recalibration import calibrate, calibrated, clean_series, next_version
 
 
 @pytest.fixture
@@ -50,12 +50,12 @@ def series(monkeypatch):
         for patient, scanner in (("a", "X 1"), ("a", "X 1"), ("b", "X 1"), ("c", "Y 2"), ("d", "Y 2")):
             yield patient, scanner, AssembledSeries("1", patient, ())
 
-    monkeypatch.setattr(recalibration, "clean_series", clean)
-    monkeypatch.setattr(recalibration, "load_detector", lambda _: Scores([0.1, 0.7, -0.4, 0.3, None]))
+    monkeypatch.setattr(classifier_calibration, "clean_series", clean)
+    monkeypatch.setattr(classifier_calibration, "load_detector", lambda _: Scores([0.1, 0.7, -0.4, 0.3, None]))
 
 
 def test_the_highest_series_of_each_patient_sets_the_point(bundle, series, tmp_path):
-    after, problems = calibrate(bundle, tmp_path, tmp_path / "after")
+    after, problems = recalibrate_classifier(bundle, tmp_path, tmp_path / "after", version="1.10")
     assert problems == ["series d: no lung"]
     clean = after.manifest["calibration"]
     assert clean["clean_patients"] == [-0.4, 0.3, 0.7]
@@ -72,16 +72,9 @@ def test_the_highest_series_of_each_patient_sets_the_point(bundle, series, tmp_p
     assert load_bundle(bundle.path).read(CARD) == b"old"  # the old version stays as it is
 
 
-def test_one_patient_is_too_few_and_other_detectors_are_refused(bundle, tmp_path):
+def test_one_patient_is_too_few():
     with pytest.raises(ConfigurationError, match="needs 2 clean patients; found 1"):
         calibrated({"a": 1.0}, "series")
-    other = save_bundle(tmp_path / "o", bundle.manifest | {"detector": "other"}, {})
-    with pytest.raises(ConfigurationError, match="is for detector other; calibrate knows"):
-        calibrate(other, tmp_path, tmp_path / "after")
-
-
-def test_versions_count_on():
-    assert [next_version(one) for one in ("1", "2.9", "a")] == ["2", "2.10", "a.1"]
 
 
 def test_series_of_one_patient_count_as_one_patient_whatever_the_study(tmp_path):

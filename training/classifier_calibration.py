@@ -1,4 +1,4 @@
-"""Set the operating point of a bundle anew, on a hospital's own clean series."""
+"""Set the operating point of a slice or site classifier, on a hospital's own clean series too."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from pacs_guard.detect.bundle import Bundle
-    from pacs_guard.detect.detector import DetectorResult
     from pacs_guard.domain.volume import AssembledSeries
-
-    Judged = list[tuple[str, DetectorResult]]
 
 LEAST_PATIENTS = 2
 _ABOVE = 1e-3
 _TAGS = ["PatientID", "IssuerOfPatientID", "Manufacturer", "ManufacturerModelName", "ConvolutionKernel"]
 
 
-def calibrate(
-    bundle: Bundle, series: Path, out: Path, say: Callable[[str], None] = lambda _: None
+def recalibrate_classifier(
+    bundle: Bundle, series: Path, out: Path, *, version: str, say: Callable[[str], None] = lambda _: None
 ) -> tuple[Bundle, list[str]]:
     """Judge clean series with a bundle, and write it again with an operating point above all of them.
 
     Parameters
     ----------
     bundle : Bundle
+        Of a slice or site classifier.
     series : Path
         Folder with clean CT series, none of which the bundle was trained on.
     out : Path
         Folder of the new version.
+    version : str
+        Of the new version.
     say : callable
         Told what is under way.
 
@@ -56,29 +56,27 @@ def calibrate(
     Raises
     ------
     ConfigurationError
-        If bundles of this detector are not calibrated so, or there are too few patients.
+        If there are too few patients.
     """
-    if bundle.detector not in CALIBRATORS:
-        raise ConfigurationError(
-            [f"{bundle.path} is for detector {bundle.detector}; calibrate knows {', '.join(sorted(CALIBRATORS))}"]
-        )
     detector = load_detector(bundle.path)
     problems: list[str] = []
-    judged: Judged = []
+    clean: dict[str, float] = {}
     scanners: Counter[str] = Counter()
     for patient, scanner, one in clean_series(series, problems):
-        say(f"{len(judged) + 1} series")
+        say(f"series {scanners.total() + 1}")
         result = detector.assess(one)
-        if result.undetermined is not None:
+        if result.score is None:
             problems.append(f"series {one.series_uid}: {result.undetermined}")
             continue
-        judged.append((patient, result))
+        clean[patient] = max(clean.get(patient, -np.inf), result.score)
         scanners[scanner] += 1
-    manifest, files = CALIBRATORS[bundle.detector](bundle, judged)
-    manifest["version"] = next_version(bundle.version)
-    manifest["calibration"] = manifest["calibration"] | {"own": True, "scanners": dict(sorted(scanners.items()))}
-    if CARD not in files:
-        files[CARD] = classifier_card(manifest).encode()
+    point, calibration = calibrated(clean, f"{scanners.total()} whole series of own scanners, judged as in the node")
+    manifest = bundle.manifest | {
+        "version": version,
+        "operating_point": point,
+        "calibration": calibration | {"own": True, "scanners": dict(sorted(scanners.items()))},
+    }
+    files = {file: bundle.read(file) for file in bundle.manifest["files"]} | {CARD: classifier_card(manifest).encode()}
     return save_bundle(out, manifest, files), problems
 
 
@@ -128,33 +126,3 @@ def calibrated(clean: Mapping[str, float], judged: str) -> tuple[dict[str, Any],
         "left_out_over_the_point": left_out_alarms(scores) if len(scores) > LEAST_PATIENTS else None,
         "clean_patients": scores,
     }
-
-
-def next_version(version: str) -> str:
-    """Return the version after this one: its last number and one.
-
-    >>> next_version("1"), next_version("2.9"), next_version("a")
-    ('2', '2.10', 'a.1')
-    """
-    head, dot, last = version.rpartition(".")
-    return f"{head}{dot}{int(last) + 1}" if last.isdecimal() else f"{version}.1"
-
-
-def _classifier(bundle: Bundle, judged: Judged) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Return manifest and files of a slice or site classifier, calibrated on whole series."""
-    clean: dict[str, float] = {}
-    for patient, result in judged:
-        if result.score is not None:
-            clean[patient] = max(clean.get(patient, -np.inf), result.score)
-    sections = calibrated(clean, f"{len(judged)} whole series of own scanners, judged as in the node")
-    manifest = dict(bundle.manifest) | dict(zip(("operating_point", "calibration"), sections, strict=True))
-    return manifest, {file: bundle.read(file) for file in bundle.manifest["files"] if file != CARD}
-
-
-CALIBRATORS: dict[str, Callable[[Bundle, Judged], tuple[dict[str, Any], dict[str, bytes]]]] = {
-    "slice-classifier": _classifier,
-    "site-classifier": _classifier,
-}
-"""By detector of a bundle, from what it says of clean series to its new manifest and files.
-
-A calibrator that writes its own card returns it among the files."""
