@@ -255,6 +255,17 @@ def alive(
 
 
 @app.command()
+def backup(
+    target: Annotated[Path, typer.Argument(help="Folder of the copy, on another disk; only what is new is copied.")],
+    config: Config = None,
+) -> None:
+    """Copy queue, instances and evidence while the node runs; exits with 1 if the copy lacks an instance."""
+    from pacs_guard.cli.backup import back_up
+
+    raise typer.Exit(back_up(config, target))
+
+
+@app.command()
 def sbom() -> None:
     """Print the software bill of materials of this installation (CycloneDX, JSON)."""
     from pacs_guard.cli.sbom import print_sbom

@@ -54,10 +54,10 @@ def _process(folder: Path, role: str) -> int | None:
     if pid is None:
         return None
     try:
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return None
-    return pid if b"pacs-guard" in command or b"pacs_guard" in command else None
+    return pid if role in words and {"pacs_guard", "pacs-guard"} & {Path(word).name for word in words} else None
 
 
 def _wait(folder: Path, roles: set[str], since: float) -> dict[str, Outcome]:

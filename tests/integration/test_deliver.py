@@ -535,3 +535,22 @@ def test_a_webhook_that_is_out_of_reach_is_given_up(node, study):
     peers.wait_until(lambda: node.metrics.counts["notification", "given_up"], what="giving up")
     assert notifier.stop(10)
     assert node.outbox.due() == []
+
+
+def test_a_destination_that_moves_is_served_at_its_new_address_and_a_new_one_beside_it(node, study):
+    dead = peers.free_port()
+    with scp(lambda _: 0x0000) as (port, received), node.deliverer(pacs(dead)) as deliverer:
+        moved = node.forward(part10(study=study))
+        peers.wait_until(lambda: node.metrics.counts["failed", "pacs", "transient"], what="a failed attempt")
+        changed = [pacs(port).model_dump(), pacs(port, "archive").model_dump()]
+        settings = Settings(sources=[{"name": "ct", "ae_titles": ["CT1"]}], destinations=changed)
+        node.assessing.reconfigure(["pacs", "archive"])
+        deliverer.reconfigure(settings)
+        node.wait_for(moved, "delivered")
+        both = node.forward(part10(study=f"{study}.7"))
+        node.wait_for(both, "delivered")
+        deliverer.reconfigure(settings.model_copy(update={"destinations": settings.destinations[:1]}))
+        node.assessing.reconfigure(["pacs"])
+        node.wait_for(node.forward(part10(study=f"{study}.8")), "delivered")
+        assert deliverer.is_alive
+    assert len(received) == 4

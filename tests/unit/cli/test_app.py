@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
 
 import pytest
 
+from pacs_guard.ops.roles import holder, role_lock
 from pacs_guard.simulate.phantom import make_phantom
 from pacs_guard.simulate.writer import write_series
 
@@ -128,3 +130,34 @@ def test_assess_of_no_dicom_says_so(tmp_path):
     assert done.returncode == 1
     assert "notes.dcm" in done.stderr
     assert "no DICOM instance" in done.stderr
+
+
+def test_without_a_node_nothing_is_reloaded_and_no_role_is_alive(config):
+    done = run("reload", "--config", config)
+    assert done.returncode == 78
+    assert "no node runs on" in done.stderr
+    done = run("alive", "--config", config)
+    assert done.returncode == 1
+    assert "detect: not heard of" in done.stdout
+    assert "expected one of receive, detect" in run("alive", "walk", "--config", config).stderr
+
+
+def test_a_role_that_was_heard_of_is_alive(config, tmp_path):
+    folder = tmp_path / "data" / "run"
+    folder.mkdir(parents=True)
+    (folder / "ops.heartbeat").touch()
+    assert run("alive", "--config", config).returncode == 0
+    assert run("alive", "ops", "--config", config).returncode == 0
+    assert run("alive", "ops", "detect", "--config", config).returncode == 1
+
+
+def test_a_process_that_is_no_role_is_never_signalled(config, tmp_path):
+    """On a shared folder a lock may name a process of another machine."""
+    with role_lock(tmp_path / "data" / "run", "receive"):
+        assert holder(tmp_path / "data" / "run", "receive") == os.getpid()
+        with subprocess.Popen(["sleep", "60"]) as stranger:
+            (tmp_path / "data" / "run" / "receive.lock").write_text(f"{stranger.pid}\n")
+            assert "no node runs on" in run("reload", "--config", config).stderr
+            assert stranger.poll() is None
+            stranger.kill()
+    assert holder(tmp_path / "data" / "run", "receive") is None

@@ -67,3 +67,22 @@ def test_every_alert_fires_when_it_should_and_only_then():
     }  # fmt: skip
     quiet = {check["alertname"] for check in tests[0]["alert_rule_test"]}
     assert fired == quiet == set(ALERTS)
+
+
+def test_every_command_in_the_operations_guide_exists():
+    from typer.main import get_command  # noqa: PLC0415  # only here
+
+    from pacs_guard.cli.app import app  # noqa: PLC0415
+
+    top = get_command(app)
+    guide = (ROOT / "docs" / "operations.md").read_text()
+    named = re.findall(r"\bpacs-guard ((?:[a-z]+ ?){1,2})((?:\s--[a-z]+)*)", " ".join(guide.split()))
+    commands = [(words.split(), options.split()) for words, options in named if words.split()[0] in top.commands]
+    assert len(commands) > 20
+    for words, options in commands:
+        command = top.commands[words[0]]
+        if hasattr(command, "commands") and len(words) > 1:
+            assert words[1] in command.commands, words
+            command = command.commands[words[1]]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert set(options) <= known, (words, options)
