@@ -156,6 +156,17 @@ def quarantine_reject(study: Study, who: Who, reason: Reason, config: Config = N
     reject_study(config, study, who=who, reason=reason)
 
 
+@quarantine_app.command("export")
+def quarantine_export(
+    to: Annotated[Path, typer.Option("--to", help="Folder to write into; new or empty.")],
+    config: Config = None,
+) -> None:
+    """Copy what people released or rejected into a folder, labelled, to train and calibrate from."""
+    from pacs_guard.cli.reviewed import export_reviewed
+
+    export_reviewed(config, to)
+
+
 @app.command()
 def assess(
     paths: Annotated[list[Path], typer.Argument(help="DICOM files, or folders of them.")],
