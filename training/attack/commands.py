@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pacs_guard.domain.volume import Volume
     from training.attack.table import Attack
 
+_LEAST_MM = 3.0  # LIDC-IDRI outlines nodules from here on; smaller ones are marked by a point
+
 
 def add_commands(parser: argparse.ArgumentParser) -> None:
     """Add ``list``, ``fit`` and ``apply`` to the parser of ``attack``."""
@@ -39,6 +41,7 @@ def _add_apply(commands: Any) -> None:
     apply.add_argument("--kind", choices=["FB", "FM"], help="removal or injection; not needed for a sham")
     apply.add_argument("--out", type=Path, required=True, help="folder to write the images and labels.json into")
     apply.add_argument("--generator", type=Path, help="folder of trained weights; plain in-painting without")
+    apply.add_argument("--donors", type=Path, help="data folder whose LIDC-IDRI nodules are spliced")
     apply.add_argument("--seed", type=int, default=0)
     apply.set_defaults(run=_apply)
 
@@ -60,7 +63,8 @@ def _fit(options: argparse.Namespace) -> None:
 
 
 def _apply(options: argparse.Namespace) -> None:
-    from training.attack.export import write_altered  # noqa: PLC0415  # commands import what they need
+    from training.attack.cubes import known_donors, known_nodules  # noqa: PLC0415  # commands import what they need
+    from training.attack.export import write_altered  # noqa: PLC0415
     from training.attack.series import simulate_series  # noqa: PLC0415
     from training.attack.table import find_attack  # noqa: PLC0415
     from training.attack.weights import load_generator  # noqa: PLC0415
@@ -69,7 +73,17 @@ def _apply(options: argparse.Namespace) -> None:
     kind = _kind(attack, options.kind)
     generator = load_generator(options.generator) if options.generator else None
     volume = _only_series(options.series)
-    altered = next(simulate_series(volume, attack.name, kind, 1, options.seed, generator=generator), None)
+    copies = simulate_series(
+        volume,
+        attack.name,
+        kind,
+        1,
+        options.seed,
+        nodules=tuple(site for site, diameter in known_nodules(volume, options.series) if diameter >= _LEAST_MM),
+        generator=generator,
+        donors=known_donors(options.donors) if options.donors else (),
+    )
+    altered = next(copies, None)
     if altered is None:
         raise ConfigurationError([f"{options.series}: no place was found at which {attack.name} can be done"])
     labels = write_altered(altered, options.out, seed=options.seed, generator=generator.name if generator else "plain")

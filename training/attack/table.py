@@ -78,7 +78,7 @@ ATTACKS = {
         Attack(
             "ctgan-gaussian",
             _BOTH,
-            "The same with Gaussian noise, its strength and grain taken from the lung around.",
+            "CT-GAN, August 2019, with Gaussian noise, its strength and grain taken from the lung around.",
             partial(ctgan, noise="gaussian"),
             _CUBE,
         ),
@@ -106,7 +106,7 @@ ATTACKS = {
         Attack(
             "noise-matched",
             _BOTH,
-            "The same with noise of the spectrum, strength and slice correlation of the lung around.",
+            "CT-GAN's filling pasted through a soft ball, with noise as the lung around has it.",
             noise_matched,
             _CUBE,
         ),
@@ -125,8 +125,10 @@ ATTACKS = {
             denoised,
         ),
         Attack("sham-resample", (), "Sham: cuboid to 1 mm and back, pasted.", sham_resampled),
-        Attack("sham-touchup", (), "Sham: the same, touched up with Gaussian noise.", sham_touched),
-        Attack("sham-ball", (), "Sham: the same, pasted through a soft ball.", sham_pasted),
+        Attack(
+            "sham-touchup", (), "Sham: cuboid to 1 mm and back, pasted, touched up with Gaussian noise.", sham_touched
+        ),
+        Attack("sham-ball", (), "Sham: cuboid to 1 mm and back, pasted through a soft ball.", sham_pasted),
     )
 }
 """By name."""
