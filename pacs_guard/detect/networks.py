@@ -76,12 +76,15 @@ class OnnxEngine:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="network")
 
     def log_odds(self, pictures: NDArray[np.float32]) -> NDArray[np.float64]:
-        """See `Engine`."""
+        """See `Engine`; raises `DetectorError` if ONNX Runtime fails."""
         return np.concatenate(list(self._threads.map(self._one, pictures)))
 
     def _one(self, picture: NDArray[np.float32]) -> NDArray[np.float64]:
-        (found,) = self._session.run(None, {self._session.get_inputs()[0].name: self._prepare(picture[None])})
-        return np.asarray(found, float)
+        given = {self._session.get_inputs()[0].name: self._prepare(picture[None])}
+        try:
+            return np.asarray(self._session.run(None, given)[0], float)
+        except Exception as error:
+            raise DetectorError(f"ONNX Runtime failed on a picture of shape {picture.shape}: {error}") from error
 
 
 class KerasEngine:

@@ -93,6 +93,12 @@ def test_a_missing_engine_or_damaged_network_is_a_sentence(made, tmp_path, monke
         Network(bundle)
 
 
+def test_what_fails_within_the_engine_is_a_sentence(made):
+    _, bundle = made
+    with pytest.raises(DetectorError, match=r"ONNX Runtime failed on a picture of shape \(5, 6\)"):
+        Network(bundle).scores(np.zeros((2, 5, 6), np.float32))
+
+
 @pytest.mark.parametrize("without", [(), (ONNX,)])
 def test_however_many_pictures_only_some_are_prepared_at_a_time(made, tmp_path, monkeypatch, without):
     _, bundle = made
