@@ -24,6 +24,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from pacs_guard.domain import announcement
 from pacs_guard.domain.completeness import CompletenessRule
 from pacs_guard.domain.identifiers import ae_title
 from pacs_guard.domain.policy import Fallback, Mode, Policy
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ENVIRONMENT_PREFIX = "PACS_GUARD_"
-_SECRET = {"database_url", "metrics_password", "token"}
+_SECRET = {"database_url", "metrics_password", "password", "token"}
 
 
 def _network(value: str) -> str:
@@ -65,6 +66,7 @@ Network = Annotated[str, AfterValidator(_network)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Transport = Literal["fast", "stock"]
+MailAddress = Annotated[str, Field(pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+$")]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
@@ -301,6 +303,76 @@ class WebhookSettings(_Section):
     retry: RetrySettings = RetrySettings(max_attempts=20)
 
 
+class EmailSettings(_Section):
+    """E-mail that announces what the webhook announces; both may be set.
+
+    Attributes
+    ----------
+    host, port
+        The mail server.
+    security : str
+        ``starttls``, ``tls`` from the first byte (port 465 by custom), or ``none``.
+    ca_file : Path or None
+        Certificates trusted to sign the server's; the system's by default.
+    username, password : str or None
+        For servers that ask for them.
+    password_file : Path or None
+        Holds the password, instead of `password`; read whenever it is needed.
+    sender : str
+    recipients : tuple of str
+    subject, body : str
+        Templates with fields such as ``$study``; see `pacs_guard.domain.announcement`.
+    include_study_uid : bool
+        Whether the templates may name the Study Instance UID.
+    timeout_seconds : float
+    retry : RetrySettings
+    """
+
+    host: Annotated[str, Field(min_length=1)]
+    port: Port = 587
+    security: Annotated[str, Field(pattern="^(starttls|tls|none)$")] = "starttls"
+    ca_file: Path | None = None
+    username: str | None = None
+    password: SecretStr | None = None
+    password_file: Path | None = None
+    sender: MailAddress
+    recipients: Annotated[tuple[MailAddress, ...], Field(min_length=1)]
+    include_study_uid: bool = False
+    subject: str = announcement.SUBJECT
+    body: str = announcement.BODY
+    timeout_seconds: Seconds = 20.0
+    retry: RetrySettings = RetrySettings(max_attempts=20)
+
+    @field_validator("subject", "body")
+    @classmethod
+    def _names_known_fields(cls, template: str, info: ValidationInfo) -> str:
+        _raise_all(announcement.problems(template, study_uid=bool(info.data.get("include_study_uid"))))
+        return template
+
+    @model_validator(mode="after")
+    def _password_fits(self) -> EmailSettings:
+        given = self.password is not None or self.password_file is not None
+        if self.password is not None and self.password_file is not None:
+            raise ValueError("password and password_file are both given; expected one of them")
+        if given != (self.username is not None):
+            raise ValueError("username and password go together; expected both or neither")
+        if given and self.security == "none":
+            raise ValueError('a password was given with security = "none"; expected "starttls" or "tls"')
+        return self
+
+    def secret(self) -> str:
+        """Return the password.
+
+        Raises
+        ------
+        OSError
+            If its file cannot be read.
+        """
+        if self.password_file is not None:
+            return self.password_file.read_text(encoding="utf-8").strip()
+        return self.password.get_secret_value() if self.password is not None else ""
+
+
 class ResultsSettings(_Section):
     """Findings as DICOM objects: a structured report and secondary captures for each suspected study.
 
@@ -408,7 +480,7 @@ class Settings(BaseSettings):
         Sections of the file.
     sources, destinations
         Lists of tables; at least one each.
-    webhook
+    webhook, email
         Optional.
     """
 
@@ -427,6 +499,7 @@ class Settings(BaseSettings):
     sources: Annotated[tuple[SourceSettings, ...], Field(validate_default=True)] = ()
     destinations: Annotated[tuple[DestinationSettings, ...], Field(validate_default=True)] = ()
     webhook: WebhookSettings | None = None
+    email: EmailSettings | None = None
 
     @classmethod
     def settings_customise_sources(

@@ -194,7 +194,7 @@ def _run_deliver(stores: Stores, metrics: RoleMetrics, stop: threading.Event, re
     from pacs_guard.deliver.notify import Notifier
 
     deliverer = Deliverer(stores.settings, stores.spool(), stores.forwarding, metrics, CLOCK)
-    notifier = Notifier(stores.settings.webhook, stores.outbox, metrics)
+    notifier = Notifier(stores.settings, stores.outbox, metrics)
     results = result_room(stores, metrics)
     rooms = [room for room in (deliverer, notifier, results) if room is not None]
     for room in rooms:
@@ -202,7 +202,7 @@ def _run_deliver(stores: Stores, metrics: RoleMetrics, stop: threading.Event, re
 
     def reconfigure(changed: Settings) -> None:
         deliverer.reconfigure(changed)
-        notifier.reconfigure(changed.webhook)
+        notifier.reconfigure(changed)
 
     reloader.start(_live(reconfigure))
     while not stop.wait(_LOOK_SECONDS):

@@ -47,6 +47,7 @@ USES: dict[str, Use] = {
     "sources": Use(("receive", "detect", "ops"), live=True),
     "destinations": Use(("detect", "deliver", "ops"), live=True),
     "webhook": Use(("deliver",), live=True),
+    "email": Use(("deliver",), live=True),
     "completeness.quiet_seconds": Use(("ops",), live=True),
     "completeness.longest_wait_seconds": Use(("ops",), live=True),
     "completeness": Use(("ops",), live=False),

@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from pacs_guard.queue.rows import Notification
-from pacs_guard.queue.schema import notifications
+from pacs_guard.queue.schema import notifications, studies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from sqlalchemy.engine import Connection
 
     from pacs_guard.queue.database import Database
 
 
-def announce(connection: Connection, study_id: int, event: str, payload: dict[str, Any], now: float) -> None:
+def announce(connection: Connection, study_id: int | None, event: str, payload: dict[str, Any], now: float) -> None:
     """Queue a notification in the transaction of what it announces."""
     connection.execute(
         sa.insert(notifications).values(
             study_id=study_id,
             event=event,
+            channel="log",
             payload={"event": event, "study": study_id, "time": now, **payload},
             attempts=0,
             not_before=now,
@@ -46,11 +47,13 @@ class Outbox:
         self._database = database
         self._clock = clock
 
-    def due(self, limit: int = 20) -> list[Notification]:
-        """Return notifications that are to be sent now, the oldest first."""
+    def due(self, channel: str = "log", limit: int = 20) -> list[Notification]:
+        """Return notifications that are to be sent over a channel now, the oldest first."""
         query = (
-            sa.select(notifications)
+            sa.select(notifications, studies.c.study_uid)
+            .outerjoin(studies, studies.c.id == notifications.c.study_id)
             .where(
+                notifications.c.channel == channel,
                 notifications.c.sent_at.is_(None),
                 sa.not_(notifications.c.given_up),
                 notifications.c.not_before <= self._clock(),
@@ -61,8 +64,34 @@ class Outbox:
         with self._database.read() as connection:
             rows = connection.execute(query).mappings().all()
         return [
-            Notification(row["id"], row["event"], row["payload"], row["attempts"], row["created_at"]) for row in rows
+            Notification(
+                id=row["id"],
+                event=row["event"],
+                payload=row["payload"],
+                attempts=row["attempts"],
+                created_at=row["created_at"],
+                study_uid=row["study_uid"],
+            )
+            for row in rows
         ]
+
+    def hand_on(self, notification: Notification, channels: Sequence[str]) -> None:
+        """Note that a notification is in the log, and queue it for other channels."""
+        copied = [
+            notifications.c.study_id,
+            notifications.c.event,
+            notifications.c.payload,
+            notifications.c.created_at,
+            notifications.c.not_before,
+        ]
+        with self._database.write() as connection:
+            for channel in channels:
+                columns = [*copied, sa.literal(channel), sa.literal(0), sa.false()]
+                source = sa.select(*columns).where(notifications.c.id == notification.id)
+                names = [*(column.name for column in copied), "channel", "attempts", "given_up"]
+                connection.execute(sa.insert(notifications).from_select(names, source))
+            changes = {"sent_at": self._clock(), "attempts": notification.attempts + 1}
+            connection.execute(sa.update(notifications).where(notifications.c.id == notification.id).values(**changes))
 
     def sent(self, notification: Notification) -> None:
         """Note that a notification arrived."""

@@ -192,6 +192,8 @@ class Notification:
         JSON-ready; carries no patient identifiers.
     attempts : int
     created_at : float
+    study_uid : str or None
+        StudyInstanceUID, for channels that a site lets it leave by.
     """
 
     id: int
@@ -199,6 +201,7 @@ class Notification:
     payload: dict[str, Any]
     attempts: int
     created_at: float
+    study_uid: str | None = None
 
 
 def stored_instance(row: RowMapping, study_uid: str) -> StoredInstance:

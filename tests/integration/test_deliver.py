@@ -15,6 +15,7 @@ import uuid
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pydicom
@@ -403,6 +404,7 @@ def test_a_late_instance_stops_the_delivery_until_the_study_is_judged_again(node
 CRASHING = """
 import sys, time
 from pathlib import Path
+from types import SimpleNamespace
 sys.path.insert(0, sys.argv[1])
 from tests.integration.delivering import Node, pacs
 node = Node(Path(sys.argv[2]))
@@ -503,6 +505,10 @@ def webhook(*statuses: int):
         thread.join(5)
 
 
+def announcing(webhook: WebhookSettings):
+    return SimpleNamespace(webhook=webhook, email=None)
+
+
 def quarantined(node: Node, study: str) -> int:
     node.receive(part10(study=study))
     return node.decide(Decision.QUARANTINE)
@@ -512,7 +518,7 @@ def test_a_webhook_that_fails_first_is_told_again(node, study):
     number = quarantined(node, study)
     with webhook(500, 404) as (url, requests):
         settings = WebhookSettings(url=url, token=SecretStr("secret"), retry=RetrySettings(base_seconds=0.05))
-        notifier = Notifier(settings, node.outbox, node.metrics, poll_seconds=0.02)
+        notifier = Notifier(announcing(settings), node.outbox, node.metrics, poll_seconds=0.02)
         notifier.start()
         peers.wait_until(lambda: node.metrics.counts["notification", "sent"], what="the notification")
         assert notifier.stop(10)
@@ -530,7 +536,7 @@ def test_a_webhook_that_is_out_of_reach_is_given_up(node, study):
     settings = WebhookSettings(
         url=f"http://127.0.0.1:{peers.free_port()}/", retry=RetrySettings(max_attempts=2, base_seconds=0.01)
     )
-    notifier = Notifier(settings, node.outbox, node.metrics, poll_seconds=0.02)
+    notifier = Notifier(announcing(settings), node.outbox, node.metrics, poll_seconds=0.02)
     notifier.start()
     peers.wait_until(lambda: node.metrics.counts["notification", "given_up"], what="giving up")
     assert notifier.stop(10)
