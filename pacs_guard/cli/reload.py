@@ -10,7 +10,6 @@ from pathlib import Path
 import typer
 
 from pacs_guard.cli.configuration import settings_from
-from pacs_guard.cli.wiring import CLOCK
 from pacs_guard.errors import ConfigurationError, SupervisionError
 from pacs_guard.ops.reload import Outcome, outcomes
 from pacs_guard.ops.roles import ROLES, heartbeat_ages, holder
@@ -39,7 +38,7 @@ def reload_settings(config: Path | None) -> int:
     serve = _process(folder, "serve")
     if not running and serve is None:
         raise SupervisionError(f"no node runs on {folder.parent}; start it with pacs-guard serve")
-    asked_at = CLOCK()
+    asked_at = time.time()
     for pid in [serve] if serve is not None else running.values():
         os.kill(pid, signal.SIGHUP)
     answers = _wait(folder, set(running), asked_at)
@@ -100,7 +99,7 @@ def check_alive(config: Path | None, roles: list[str]) -> int:
     unknown = sorted(set(roles) - set(ROLES))
     if unknown:
         raise ConfigurationError([f"{name!r} was given; expected one of {', '.join(ROLES)}" for name in unknown])
-    ages = heartbeat_ages(settings_from(config).node.data_dir / "run", CLOCK())
+    ages = heartbeat_ages(settings_from(config).node.data_dir / "run", time.time())
     wanted = roles or sorted(ages) or list(ROLES)
     late = [role for role in wanted if ages.get(role, float("inf")) > _LATE_SECONDS]
     for role in wanted:
