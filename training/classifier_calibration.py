@@ -16,6 +16,7 @@ from pacs_guard.detect.registry import load_detector
 from pacs_guard.errors import ConfigurationError
 from training.calibration import left_out_alarms, operating_point, safe_margin
 from training.classifier_card import CARD, classifier_card
+from training.recalibrate import LOWERED_FROM
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +33,8 @@ def recalibrate_classifier(
     bundle: Bundle, series: Path, out: Path, *, version: str, say: Callable[[str], None] = lambda _: None
 ) -> tuple[Bundle, list[str]]:
     """Judge clean series with a bundle, and write it again with an operating point above all of them.
+
+    With fewer than twenty patients the point is only raised, as the highest of few says too little of the next one.
 
     Parameters
     ----------
@@ -71,6 +74,8 @@ def recalibrate_classifier(
         clean[patient] = max(clean.get(patient, -np.inf), result.score)
         scanners[scanner] += 1
     point, calibration = calibrated(clean, f"{scanners.total()} whole series of own scanners, judged as in the node")
+    if len(clean) < LOWERED_FROM:
+        point["slice"] = max(point["slice"], float(bundle.section("operating_point", "slice")))
     manifest = bundle.manifest | {
         "version": version,
         "operating_point": point,

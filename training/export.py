@@ -158,13 +158,18 @@ def _manifest(
         "operating_point": {"slice": _PROVISIONAL},
         "calibration": {"clean_patients": []},
         "training_data": [
-            {"name": source, "use": f"{count} {unit}, {kind}", "licence": "as the source states; see its own page"}
+            {"name": source, "use": f"{count} {unit}, {kind}", "licence": _licence(source)}
             for (source, kind), count in sorted(sources.items())
         ],
         "figures": [_area(plan, experiment, made, unseen)],
         "notes": [*made.notes, *([plan.weights.warning] if name in NETWORKS and plan.weights.warning else [])],
         "data_sha256": digest,
     }
+
+
+def _licence(source: str) -> str:
+    known = {"ctgan": "CC BY 4.0 (made from LIDC-IDRI, CC BY 3.0)", "lidc-idri": "CC BY 3.0"}
+    return next((what for name, what in known.items() if source.lower().startswith(name)), "as the source states")
 
 
 def _area(plan: Plan, experiment: Experiment, made: Pictures, unseen: NDArray[np.float64]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ SLICE_STEP_MM = 5.0
 """A removal of 20 mm along the series shows on at least three slices of those that the grid is laid over."""
 
 _BORDER_MM = 5.0
+_CLOSING_MM = 15.0
 _RADII_MM = (2.5, 4.0, 6.5, 10.0)
 _RATIO = 1.6
 _LEAST_CONTRAST_HU = 60.0
@@ -197,9 +198,14 @@ def series_candidates(hu: NDArray[np.int16], spacing_mm: tuple[float, float, flo
 
 
 def _searched(mask: NDArray[np.bool_], spacing: Sequence[float]) -> NDArray[np.bool_]:
-    """Return the lungs with their border, and with nodules too large for the mask to close over."""
-    near: NDArray[np.bool_] = ndimage.distance_transform_edt(~mask, sampling=spacing) <= _BORDER_MM
-    filled: NDArray[np.bool_] = ndimage.binary_fill_holes(near)
+    """Return the lungs with their border, and with tumours in or on them that the mask is too tight to close over."""
+    if not mask.any():
+        return mask
+    # grown by 15 mm and shrunk by 10, so that what bites into the lungs is inside and a border of 5 mm is left
+    pad = int(np.ceil(_CLOSING_MM / min(spacing))) + 1
+    grown = ndimage.distance_transform_edt(~np.pad(mask, pad), sampling=spacing) <= _CLOSING_MM
+    near = ndimage.distance_transform_edt(grown, sampling=spacing) > _CLOSING_MM - _BORDER_MM
+    filled: NDArray[np.bool_] = ndimage.binary_fill_holes(near)[pad:-pad, pad:-pad]
     return filled
 
 

@@ -21,7 +21,7 @@ def bundle(tmp_path):
         "version": "1.9",
         "detector": "slice-classifier",
         "preprocessing": {"form": "delocalised"},
-        "operating_point": {"slice": 9.0},
+        "operating_point": {"slice": 0.2},
         "calibration": {"clean_patients": [8.0]},
         "training_data": [{"name": "a", "use": "b", "licence": "c"}],
         "figures": [{"name": "AUC", "value": 0.7, "low": 0.6, "high": 0.8, "n": "9 slices", "protocol": "grouped"}],
@@ -70,6 +70,16 @@ def test_the_highest_series_of_each_patient_sets_the_point(bundle, series, tmp_p
     assert "4 whole series of own scanners" in card
     assert "not whole series" not in card
     assert load_bundle(bundle.path).read(CARD) == b"old"  # the old version stays as it is
+
+
+def test_a_few_patients_do_not_lower_the_point(bundle, series, tmp_path):
+    strict = save_bundle(
+        tmp_path / "strict",
+        bundle.manifest | {"operating_point": {"slice": 9.0}},
+        {file: bundle.read(file) for file in bundle.manifest["files"]},
+    )
+    after, _ = recalibrate_classifier(strict, tmp_path, tmp_path / "after", version="2")
+    assert after.manifest["operating_point"]["slice"] == 9.0
 
 
 def test_one_patient_is_too_few():

@@ -152,3 +152,19 @@ def test_features_that_are_no_numbers_are_an_error_and_not_cached(tiny_base, tmp
     with pytest.raises(ConfigurationError, match="DenseNet121 gives features that are no finite numbers"):
         base_features("densenet121", pictures, "key", RANDOM, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_in_keras_own_file_layout_are_the_base(keras, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    from keras.src.legacy.saving import legacy_h5_format  # noqa: PLC0415  # how Keras wrote the files that it offers
+
+    keras.utils.set_random_seed(7)
+    original = keras.applications.DenseNet121(include_top=False, weights=None, input_shape=(None, None, 3))
+    with h5py.File(tmp_path / "densenet121_weights_tf_dim_ordering_tf_kernels_notop.h5", "w") as file:
+        legacy_h5_format.save_weights_to_hdf5_group(file, original)
+    base = classifiers.build_base("densenet121", (32, 40), Weights(str(tmp_path)))
+    pictures = np.random.default_rng(0).random((2, 32, 40, 3)).astype(np.float32)
+    expected = np.asarray(original(pictures)).mean(axis=(1, 2))
+    np.testing.assert_allclose(np.asarray(base(pictures)), expected, rtol=1e-4, atol=1e-6)
+    random = classifiers.build_base("densenet121", (32, 40), RANDOM)
+    assert not np.allclose(np.asarray(random(pictures)), expected, rtol=1e-2)

@@ -12,6 +12,7 @@ from pacs_guard.detect.candidates import (
     slice_candidates,
 )
 from pacs_guard.detect.lungs import lung_mask
+from pacs_guard.detect.preprocess import lung_crop
 
 
 def test_a_grid_covers_the_lungs_and_their_borders():
@@ -75,3 +76,20 @@ def test_a_series_is_looked_at_every_5_mm_and_where_a_nodule_is(chest):
 def test_a_slice_without_lung_has_no_candidates(chest):
     assert slice_candidates(np.full((128, 128), 40, np.int16), (0.9, 0.9)) == []
     assert 0 < len(slice_candidates(chest.slice(0), (0.9, 0.9))) <= GRID_MOST + BLOBS_MOST
+
+
+@pytest.mark.parametrize("radius_mm", [7, 11, 15])
+def test_a_tumour_that_grows_from_the_pleura_is_looked_at_and_inside_the_crop(chest, radius_mm):
+    hu = chest.slice(2)
+    y, x = np.mgrid[: chest.size, : chest.size] * chest.spacing
+    place = (144 - 62 - 48 + 0.4 * radius_mm, 144.0)  # mm; it bites into the lung
+    tumour = (np.hypot(x - place[0], y - place[1]) < radius_mm) & (hu < -500)
+    hu[tumour] = 40
+    found = slice_candidates(hu, (chest.spacing, chest.spacing))
+    middle = np.argwhere(tumour).mean(axis=0)
+    apart = min(np.hypot(one.y - middle[0], one.x - middle[1]) for one in found) * chest.spacing
+    assert apart <= 16 / np.sqrt(2) + 1
+    crop = lung_crop(hu, (chest.spacing, chest.spacing))
+    rows, columns = np.nonzero(tumour)
+    assert abs(rows - crop.y).max() < crop.scale * crop.shape[0] / 2
+    assert abs(columns - crop.x).max() < crop.scale * crop.shape[1] / 2

@@ -64,6 +64,44 @@ def test_air_around_a_body_is_no_lung():
     assert not lung_mask(hu, (0.7, 0.7)).any()
 
 
+def test_both_lungs_are_found_where_they_touch_and_where_one_is_small():
+    hu, lungs, _ = chest()
+    y, x = np.mgrid[:512, :512] * 0.7 - 512 * 0.7 / 2
+    touching = (abs(x) < 25) & (abs(y - 30) < 6)
+    hu[touching] = -850
+    mask = lung_mask(hu, (0.7, 0.7))
+    assert overlap(mask, lungs | touching) > 0.9
+    hu, _, _ = chest()
+    hu[x > 0] = np.where(hu[x > 0] < -500, 40, hu[x > 0])
+    small = (x - 70) ** 2 + y**2 < 12**2
+    hu[small] = -850
+    mask = lung_mask(hu, (0.7, 0.7))
+    assert mask[small].mean() > 0.9
+    assert mask[(x < -60) & (x > -80) & (abs(y) < 40)].all()
+
+
+def test_arms_beside_the_body_are_no_lung():
+    hu, lungs, _ = chest()
+    y, x = np.mgrid[:512, :512] * 0.7 - 512 * 0.7 / 2
+    for side in (-1, 1):
+        arm = ((x - side * 171) / 7) ** 2 + ((y - 60) / 40) ** 2 < 1
+        hu[arm] = 30
+    mask = lung_mask(hu, (0.7, 0.7))
+    assert overlap(mask, lungs) > 0.93
+    assert not mask[abs(x) > 135].any()
+
+
+@pytest.mark.parametrize("padding", [-3024, -2048, -1024])
+def test_a_padding_circle_changes_nothing(padding):
+    hu, lungs, _ = chest()
+    y, x = np.mgrid[:512, :512] * 0.7 - 512 * 0.7 / 2
+    outside = np.hypot(x, y) > 175
+    hu[outside] = padding
+    mask = lung_mask(hu, (0.7, 0.7))
+    assert overlap(mask, lungs) > 0.93
+    assert not mask[outside].any()
+
+
 def test_a_volume_gives_one_mask_a_slice():
     hu, _, _ = chest(1.4, 256)
     masks = lung_masks(np.stack([hu, np.full_like(hu, 40)]), (2.0, 1.4, 1.4))
