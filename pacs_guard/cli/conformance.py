@@ -139,6 +139,30 @@ def _settings_table(section: str, settings: BaseModel, words: Sequence[str]) -> 
     return _table(["setting", "default"], [(f"`{section}.{name}`", getattr(settings, name)) for name in names])
 
 
+def _created() -> str:
+    from pydicom.uid import ComprehensiveSRStorage, SecondaryCaptureImageStorage
+
+    from pacs_guard.deliver.results import picture, report
+
+    rows = [
+        (uid.name, f"`{uid}`", number, report.DESCRIPTION)
+        for uid, number in (
+            (ComprehensiveSRStorage, report.SERIES_NUMBER),
+            (SecondaryCaptureImageStorage, picture.SERIES_NUMBER),
+        )
+    ]
+    return _table(["SOP class", "UID", "series number", "series description"], rows)
+
+
+def _codes() -> str:
+    from pacs_guard.deliver.results.codes import KINDS, P_VALUE, PRIVATE_SCHEME, SCORE, SEVERITIES, SEVERITY
+
+    codes = [SCORE, P_VALUE, SEVERITY, *KINDS.values(), *SEVERITIES.values()]
+    return _table(
+        ["code value", "scheme", "meaning"], [(f"`{one.value}`", PRIVATE_SCHEME, one.meaning) for one in codes]
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "implementation": _implementation,
     "sop-classes": _sop_classes,
@@ -147,5 +171,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "rejections": _rejections,
     "acceptor": _acceptor,
     "proposer": _proposer,
+    "created": _created,
+    "codes": _codes,
 }
 """By the name in the document's marks."""
