@@ -54,7 +54,7 @@ def uid(value: str, *, name: str = "UID") -> str:
         If it is empty, longer than 64 characters, or not printable ASCII.
     """
     text = value.rstrip("\0 ")
-    if not text or len(text) > _MAX_UID_LENGTH or any(not "!" <= character <= "~" for character in text):
+    if not text or len(text) > _MAX_UID_LENGTH or not (text.isascii() and text.isprintable()) or " " in text:
         raise IdentifierError(
             f"{name} {text[:80]!r} is not usable; expected 1 to {_MAX_UID_LENGTH} printable characters"
         )

@@ -95,6 +95,7 @@ class RunningNode:
 @contextmanager
 def node(folder: Path, *, source: dict | None = None, **receive: object) -> Iterator[RunningNode]:
     """Run a receiver in this process."""
+    before = set(threading.enumerate())
     port = free_port()
     settings = Settings(
         node={"data_dir": folder / "data"},
@@ -112,7 +113,7 @@ def node(folder: Path, *, source: dict | None = None, **receive: object) -> Iter
     finally:
         receiver.stop(5)
         database.close()
-    left = [thread.name for thread in threading.enumerate() if thread.name.startswith("receive")]
+    left = [thread.name for thread in set(threading.enumerate()) - before if thread.name.startswith("receive")]
     assert not left
 
 

@@ -103,8 +103,10 @@ class WireProvider(DULServiceProvider):
         """Take one step: something to send, something received, or one event for the state machine."""
         if self.artim_timer.expired:
             self.event_queue.put(_ARTIM_EXPIRED)
+        # asked first: once the library has served a message, its answer is among what is to be sent
+        library_serves = self._is_library_serving()
         if not self._process_recv_primitive() and self.event_queue.empty():
-            self._receive()
+            self._receive(library_serves=library_serves)
         try:
             event = self.event_queue.get(block=False)
         except queue.Empty:
@@ -121,18 +123,18 @@ class WireProvider(DULServiceProvider):
         self.to_user_queue.put(None)  # what a time-out gives, for whoever waits for a request
         self._association.poke.set()
 
-    def _receive(self) -> None:
-        if self._parsed is not None:
+    def _receive(self, *, library_serves: bool) -> None:
+        if self._parsed is not None and not library_serves:
             self._go_on()
-        elif self._wait():
+        elif self._wait(library_serves=library_serves):
             self._read()
         elif self.state_machine.current_state == _AWAITS_CLOSE and self.socket is not None:
             self.socket.close()
 
-    def _wait(self) -> bool:
+    def _wait(self, *, library_serves: bool) -> bool:
         """Wait until there is something to do; return whether that is to read."""
         descriptor = self._descriptor()
-        if descriptor is None or self._is_library_serving():
+        if descriptor is None or library_serves:
             self._waker.poll(1000 * self._longest_wait())
             self._asleep_no_more()
             return False
@@ -232,7 +234,7 @@ class WireProvider(DULServiceProvider):
         if completed:
             self._idle_timer.restart()
             self._association.poke.set()
-        return self.event_queue.empty() and not self._is_library_serving()
+        return not completed and self.event_queue.empty()
 
     def _answer(self, pdu: bytes) -> None:
         wrapped = self.socket.socket if self.socket is not None else None
