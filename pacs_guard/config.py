@@ -129,6 +129,8 @@ class ReceiveSettings(_Section):
         How much of what was refused is kept aside; the oldest goes first.
     transport : str
         How the network is read: ``fast``, streamed by this package; or ``stock``, by pynetdicom alone.
+    processes : int
+        How many processes share the port.
     """
 
     host: str = "0.0.0.0"  # noqa: S104  # a node that listens for scanners listens on its network
@@ -143,6 +145,7 @@ class ReceiveSettings(_Section):
     min_free_bytes: Annotated[int, Field(ge=0)] = 2 * 1024**3
     max_refused_bytes: Annotated[int, Field(ge=0)] = 1024**3
     transport: Transport = "fast"
+    processes: Annotated[int, Field(ge=1, le=64)] = 1
 
 
 class CompletenessSettings(_Section):

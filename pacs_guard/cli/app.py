@@ -59,11 +59,12 @@ def run(
     config: Config = None,
     *,
     supervised: Annotated[bool, typer.Option(hidden=True, help="Stop when the supervisor is gone.")] = False,
+    process: Annotated[int, typer.Option(min=1, max=64, help="Which of receive.processes this one is.")] = 1,
 ) -> None:
     """Run one role, for systemd or Kubernetes."""
     from pacs_guard.cli.run import run_role
 
-    run_role(str(role), config, supervised=supervised)
+    run_role(str(role), config, supervised=supervised, process=process)
 
 
 @app.command()

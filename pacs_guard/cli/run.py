@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,7 +19,7 @@ from pacs_guard.domain.audit import AuditEvent
 from pacs_guard.errors import BundleError, DeliveryError, SupervisionError
 from pacs_guard.ops.logs import configure_logging, set_level
 from pacs_guard.ops.reload import Reloader, on_hangup, outcomes
-from pacs_guard.ops.roles import ROLES, Heartbeat, heartbeat_ages, role_lock, stop_event
+from pacs_guard.ops.roles import ROLES, Heartbeat, heartbeat_ages, process_name, role_lock, stop_event
 from pacs_guard.ops.schedule import Chores, start_schedule
 from pacs_guard.ops.supervisor import Supervisor, role_commands
 
@@ -49,33 +51,41 @@ def serve_node(config: Path | None) -> None:
     with role_lock(_run_dir(settings), "serve", wait_seconds=5.0):
         stores = open_stores(settings)
         # no role runs yet, so every file without a row was left by a crash
-        with role_lock(_run_dir(settings), "receive"):
+        with ExitStack() as receivers:
+            for name in _receivers(settings):
+                receivers.enter_context(role_lock(_run_dir(settings), name))
             _chores(stores).reconcile(grace_seconds=0.0)
         stores.database.close()
         shutil.rmtree(settings.metrics_dir, ignore_errors=True)
         _LOG.info("node starts", ae_title=settings.node.ae_title, port=settings.receive.port)
-        supervisor = Supervisor(role_commands(ROLES, config))
+        supervisor = Supervisor(role_commands(ROLES, config, receivers=settings.receive.processes))
         on_hangup(supervisor.request_reload)
         supervisor.run(stop)
         _LOG.info("node stopped")
 
 
-def run_role(role: str, config: Path | None, *, supervised: bool) -> None:
-    """Run one role until told to stop."""
+def _receivers(settings: Settings) -> list[str]:
+    return [process_name("receive", number) for number in range(1, settings.receive.processes + 1)]
+
+
+def run_role(role: str, config: Path | None, *, supervised: bool, process: int = 1) -> None:
+    """Run one role until told to stop; of ``receive`` several processes may run, each with its number."""
     settings = settings_from(config)
     configure_logging(form=settings.ops.log_format, level=settings.ops.log_level, role=role)
     stop = stop_event(supervised=supervised)
     run_dir = _run_dir(settings)
-    reloader = Reloader(role, settings, load=lambda: settings_from(config), folder=run_dir, clock=CLOCK)
+    name = process_name(role, process)
+    reloader = Reloader(role, settings, load=lambda: settings_from(config), folder=run_dir, clock=CLOCK, process=name)
     on_hangup(reloader.request)
-    with role_lock(run_dir, role):
+    with role_lock(run_dir, name):
         metrics = _metrics(settings, role)
         stores = open_stores(settings)
-        heartbeat = Heartbeat(run_dir, role)
+        heartbeat = Heartbeat(run_dir, name)
         heartbeat.start()
         stores.auditing.note(AuditEvent.STARTED, role=role)
         try:
-            _RUNNERS[role](stores, metrics, stop, reloader)
+            runner = partial(_run_receive, name=name) if role == "receive" else _RUNNERS[role]
+            runner(stores, metrics, stop, reloader)
         finally:
             reloader.stop()
             heartbeat.stop()
@@ -141,11 +151,11 @@ def _metrics(settings: Settings, role: str) -> RoleMetrics:
     return RoleMetrics(role_registry(settings.metrics_dir, role))
 
 
-def _run_receive(stores: Stores, metrics: RoleMetrics, stop: threading.Event, reloader: Reloader) -> None:
+def _run_receive(stores: Stores, metrics: RoleMetrics, stop: threading.Event, reloader: Reloader, name: str) -> None:
     from pacs_guard.queue.intake import Intake
     from pacs_guard.receive.receiver import Receiver
 
-    intake = Intake(stores.database, CLOCK, f"{socket.gethostname()}:receive")
+    intake = Intake(stores.database, CLOCK, f"{socket.gethostname()}:{name}")
     receiver = Receiver(stores.settings, stores.spool(), intake, metrics)
     receiver.start()
     reloader.start(_live(receiver.reconfigure))
@@ -294,4 +304,4 @@ def _readiness(stores: Stores, chores: Chores) -> list[Check]:
     return checks
 
 
-_RUNNERS = {"receive": _run_receive, "detect": _run_detect, "deliver": _run_deliver, "ops": _run_ops}
+_RUNNERS = {"detect": _run_detect, "deliver": _run_deliver, "ops": _run_ops}

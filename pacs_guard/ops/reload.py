@@ -152,6 +152,8 @@ class Reloader:
         Where each role writes down what became of its settings.
     clock : callable
         Returns seconds since the epoch.
+    process : str, optional
+        Name of the process where the role has several.
     """
 
     def __init__(
@@ -162,12 +164,14 @@ class Reloader:
         load: Callable[[], Settings],
         folder: Path,
         clock: Callable[[], float],
+        process: str | None = None,
     ) -> None:
         self._role = role
+        self._process = process or role
         self._started_with = self._in_force = settings
         self._load = load
         self._apply: Callable[[Settings], None] = lambda _settings: None
-        self._file = folder / f"{role}{_SUFFIX}"
+        self._file = folder / f"{self._process}{_SUFFIX}"
         self._clock = clock
         self._since = clock()
         # its put may be called from a signal handler
@@ -181,7 +185,7 @@ class Reloader:
     def start(self, apply: Callable[[Settings], None]) -> None:
         """Serve requests; `apply` puts changed settings into force and is called from this object's thread."""
         self._apply = apply
-        self._write(Outcome(self._role, self._since, self._since))
+        self._write(Outcome(self._process, self._since, self._since))
         self._thread.start()
 
     def stop(self) -> None:
@@ -208,7 +212,7 @@ class Reloader:
             return self._refused([f"{type(error).__name__}: {error}"])
         self._in_force = new
         self._since = self._clock()
-        outcome = Outcome(self._role, self._since, self._since, changed=tuple(mine), restart=self._need_restart(new))
+        outcome = Outcome(self._process, self._since, self._since, changed=tuple(mine), restart=self._need_restart(new))
         _LOG.info("settings reloaded", changed=list(outcome.changed), restart_needed=list(outcome.restart))
         return outcome
 
@@ -222,7 +226,7 @@ class Reloader:
     def _refused(self, problems: Sequence[str]) -> Outcome:
         for problem in problems:
             _LOG.error("settings not reloaded; the old ones stay in force", problem=problem)
-        return Outcome(self._role, self._clock(), self._since, errors=tuple(problems))
+        return Outcome(self._process, self._clock(), self._since, errors=tuple(problems))
 
     def _run(self) -> None:
         while self._requests.get():

@@ -21,6 +21,11 @@ HEARTBEAT_SECONDS = 5.0
 ROLES = ("receive", "detect", "deliver", "ops")
 
 
+def process_name(role: str, number: int) -> str:
+    """Return the name of a role's process, under which it has its lock, its heartbeat and its associations."""
+    return role if number == 1 else f"{role}-{number}"
+
+
 @contextmanager
 def role_lock(folder: Path, role: str, *, wait_seconds: float = 20.0) -> Iterator[None]:
     """Hold the role's lock while the block runs, so that no role runs twice on one data folder.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from pacs_guard.errors import SupervisionError
+from pacs_guard.ops.roles import process_name
 
 if TYPE_CHECKING:
     import threading
@@ -143,7 +144,10 @@ def _close(role: _Role) -> None:
     role.process = None
 
 
-def role_commands(roles: Sequence[str], config: Path | None) -> dict[str, list[str]]:
-    """Return the command line that runs each role under supervision."""
+def role_commands(roles: Sequence[str], config: Path | None, *, receivers: int = 1) -> dict[str, list[str]]:
+    """Return the command line that runs each role under supervision; of ``receive`` there may be several."""
     tail = ["--config", str(config)] if config is not None else []
-    return {role: [sys.executable, "-m", "pacs_guard", "run", role, "--supervised", *tail] for role in roles}
+    commands = {role: [sys.executable, "-m", "pacs_guard", "run", role, "--supervised", *tail] for role in roles}
+    for number in range(2, receivers + 1):
+        commands[process_name("receive", number)] = [*commands["receive"], "--process", str(number)]
+    return commands

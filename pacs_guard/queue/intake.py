@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from pacs_guard.domain.audit import AuditEvent, Throttle
+from pacs_guard.queue.assessing import ASSOCIATION_STALE_SECONDS
 from pacs_guard.queue.auditing import note, note_end_of_association
 from pacs_guard.queue.recording import Arrival, Recorder
 from pacs_guard.queue.rows import Outcome
@@ -92,6 +93,14 @@ class Intake:
         }
         with self._database.write() as connection:
             note(connection, AuditEvent.ASSOCIATION_REFUSED, now, reason=reason, count=count, **facts)
+
+    def count_associations(self) -> int:
+        """Return how many associations are open on all receivers that have been heard of lately."""
+        alive = associations.c.heartbeat_at > self._clock() - ASSOCIATION_STALE_SECONDS
+        with self._database.read() as connection:
+            return int(
+                connection.execute(sa.select(sa.func.count()).select_from(associations).where(alive)).scalar_one()
+            )
 
     def heartbeat(self) -> None:
         """Say that this receiver's associations are still alive."""

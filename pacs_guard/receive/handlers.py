@@ -23,6 +23,7 @@ from pacs_guard.receive.negotiation import (
 )
 from pacs_guard.receive.reception import Sender
 from pacs_guard.receive.storage import PROCESSING_FAILURE, SUCCESS, Storage
+from pacs_guard.receive.waiting import WaitingConnections
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
@@ -48,6 +49,8 @@ class Handlers:
     ----------
     associations : Associations
         Those that are open.
+    waiting : WaitingConnections
+        Those over which no association was requested yet.
     refuse_all : threading.Event
         Once it is set no association is accepted.
     """
@@ -56,6 +59,8 @@ class Handlers:
         self.associations = Associations(intake, metrics, log)
         self.refuse_all = threading.Event()
         self._intake = intake
+        self._is_shared = settings.receive.processes > 1
+        self.waiting = WaitingConnections(settings.receive.max_associations)
         self._spool = spool
         self._metrics = metrics
         self._log = log
@@ -81,6 +86,7 @@ class Handlers:
     def bindings(self) -> list[Any]:
         """Return what the library's server is to call, as it wants it."""
         return [
+            (evt.EVT_CONN_OPEN, lambda event: self.waiting.add(event.assoc)),
             (evt.EVT_REQUESTED, self._on_requested),
             (evt.EVT_SOP_COMMON, self._on_sop_common),
             (evt.EVT_C_ECHO, lambda _event: SUCCESS),
@@ -92,6 +98,7 @@ class Handlers:
 
     def _on_requested(self, event: Any) -> None:
         association = event.assoc
+        self.waiting.discard(association)
         try:
             verdict = self._admit(association)
         except Exception:  # noqa: BLE001  # the library would go on and accept
@@ -141,8 +148,17 @@ class Handlers:
         if self.refuse_all.is_set():
             return Rejection(Reason.STOPPING)
         return self._admission.judge(
-            request, open_associations=len(self.associations), free_bytes=self._spool.free_bytes()
+            request, open_associations=self._count_associations(), free_bytes=self._spool.free_bytes()
         )
+
+    def _count_associations(self) -> int:
+        """Return how many are open on the node; two processes may each let the last one in at the same moment."""
+        if not self._is_shared:
+            return len(self.associations)
+        try:
+            return self._intake.count_associations()
+        except QueueError:  # opening it will say so
+            return len(self.associations)
 
     def _open(self, association: Association, request: Request, source: str) -> Rejection | None:
         sender = Sender(uuid.uuid4().hex, request.calling_ae, request.address, source)
@@ -193,4 +209,5 @@ class Handlers:
         return response
 
     def _on_end(self, event: Any, how: str) -> None:
+        self.waiting.discard(event.assoc)
         self.associations.close(event.assoc, how)

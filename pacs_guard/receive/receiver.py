@@ -41,6 +41,15 @@ class _Server(ThreadedAssociationServer):
         return connection, address
 
 
+class _SharingServer(_Server):
+    """A server whose port other processes of this node listen on too; the kernel gives each connection to one."""
+
+    def server_bind(self) -> None:
+        listening = cast("socket.socket", self.socket)  # not bound yet, but made
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        super().server_bind()
+
+
 class Receiver:
     """Receives instances over the network until it is stopped.
 
@@ -143,7 +152,7 @@ class Receiver:
             server: Any = entity.make_server(
                 (settings.host, settings.port),
                 evt_handlers=self._handlers.bindings(),
-                server_class=_Server,
+                server_class=_Server if settings.processes == 1 else _SharingServer,
                 request_handler=WireRequestHandler if settings.transport == "fast" else RequestHandler,
             )
         except OSError as error:

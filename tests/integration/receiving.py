@@ -67,6 +67,13 @@ class RunningNode:
     database: Database
     intake: Intake
     metrics: CountingMetrics
+    settings: Settings
+
+    def another(self, name: str) -> Receiver:
+        """Start a second receiver on the same port, spool and database, as another process would."""
+        receiver = Receiver(self.settings, self.spool, Intake(self.database, time.time, name), self.metrics)
+        receiver.start()
+        return receiver
 
     def rows(self, table: sa.Table) -> list[sa.RowMapping]:
         with self.database.read() as connection:
@@ -109,7 +116,7 @@ def node(folder: Path, *, source: dict | None = None, **receive: object) -> Iter
     receiver = Receiver(settings, spool, intake, metrics)
     receiver.start()
     try:
-        yield RunningNode(port, receiver, spool, database, intake, metrics)
+        yield RunningNode(port, receiver, spool, database, intake, metrics, settings)
     finally:
         receiver.stop(5)
         database.close()

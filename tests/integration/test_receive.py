@@ -361,6 +361,39 @@ def test_association_is_refused_for_now_when_the_queue_does_not_answer(tmp_path,
         assert running.receiver.open_associations == 0
 
 
+def test_silent_connections_keep_nobody_out(tmp_path):
+    with node(tmp_path, max_associations=3, acse_timeout_seconds=60) as running:
+        silent = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(8)]
+        waiting = running.receiver._handlers.waiting
+        wait_until(lambda: len(waiting) == 3, what="the oldest connections are closed")
+        with associated(running.port) as association:
+            assert association.is_established
+            assert len(waiting) <= 3
+        for connection in silent[:4]:
+            connection.settimeout(10)
+            assert connection.recv(10) == b""
+        for connection in silent:
+            connection.close()
+        wait_until(lambda: len(waiting) == 0, what="the others are gone")
+
+
+def test_receivers_that_share_a_port_share_the_limit_and_the_work(tmp_path):
+    with node(tmp_path, processes=2, max_associations=6) as running:
+        second = running.another("test-2")
+        try:
+            opened = [associate(running.port) for _ in range(6)]
+            assert all(association.is_established for association in opened)
+            assert running.receiver.open_associations + second.open_associations == 6
+            assert rejection(associate(running.port)) == (2, 3, 2)
+            for number, association in enumerate(opened, start=1):
+                data_set = a_slice(number)
+                assert send_raw(association, encoded(data_set), sop_uid=data_set.SOPInstanceUID).Status == 0x0000
+                association.release()
+            assert len(running.instances()) == 6
+        finally:
+            second.stop(5)
+
+
 # what goes wrong here
 
 

@@ -44,7 +44,7 @@ class Assumption:
         target: Any = import_module(module)
         for part in name.split("."):
             target = inspect.getattr_static(target, part) if inspect.isclass(target) else getattr(target, part)
-        source = inspect.getsource(target.fget if isinstance(target, property) else target)
+        source = inspect.getsource(target)
         return hashlib.sha256(source.encode()).hexdigest()[:16]
 
 

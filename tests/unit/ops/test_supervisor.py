@@ -140,3 +140,10 @@ def test_a_role_that_has_worked_is_tried_again_although_its_settings_are_being_e
     assert thread.is_alive()
     assert errors == []
     assert "detect" in one.processes()
+
+
+def test_several_receivers_are_processes_of_their_own(tmp_path):
+    commands = role_commands(["receive", "ops"], tmp_path / "c.toml", receivers=3)
+    assert sorted(commands) == ["ops", "receive", "receive-2", "receive-3"]
+    assert commands["receive-3"][-2:] == ["--process", "3"]
+    assert "--process" not in commands["receive"]
