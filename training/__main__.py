@@ -9,10 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pacs_guard.errors import PacsGuardError
-from training.attack.commands import add_commands as add_attack_commands
+from training.attack_commands import add_commands as add_attack_commands
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+FORENSIC = "forensic"
+_MODEL = "forensic, or a classifier of an experiment, such as table6/forest"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -36,16 +40,16 @@ def _parser() -> argparse.ArgumentParser:
     index.add_argument("--cache", type=Path, help="folder to keep what was read in; ~/.cache/pacs-guard if not given")
     index.set_defaults(run=_index)
     fit = commands.add_parser("fit", help="train a model and write its bundle")
-    fit.add_argument("model", choices=["forensic"])
+    fit.add_argument("model", help=_MODEL)
     fit.add_argument("--data", type=Path, required=True, help="folder with ctgan/ and clean/")
     fit.add_argument("--out", type=Path, required=True, help="folder of the bundle")
-    fit.add_argument("--seed", type=int, default=0)
+    _add_amounts(fit)
     fit.set_defaults(run=_fit)
     evaluate = commands.add_parser("evaluate", help="cross-validate a model by patient and report")
-    evaluate.add_argument("model", choices=["forensic"])
+    evaluate.add_argument("model", help=_MODEL)
     evaluate.add_argument("--data", type=Path, required=True, help="folder with ctgan/ and clean/")
     evaluate.add_argument("--report", type=Path, required=True, help="JSON file to write")
-    evaluate.add_argument("--seed", type=int, default=0)
+    _add_amounts(evaluate)
     evaluate.set_defaults(run=_evaluate)
     summary = commands.add_parser("summary", help="count a data folder, or print a bundle's model card")
     what = summary.add_mutually_exclusive_group(required=True)
@@ -83,10 +87,14 @@ def _add_experiment(commands: Any) -> None:
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    from training.settings import CONFIGURATION  # noqa: PLC0415  # commands import what they need
-
     parser.add_argument("--data", type=Path, required=True, help="folder with ctgan/, clean/ or both")
     parser.add_argument("--out", type=Path, default=Path("experiments"), help="folder of the report; resumes there")
+    _add_amounts(parser)
+
+
+def _add_amounts(parser: argparse.ArgumentParser) -> None:
+    from training.settings import CONFIGURATION  # noqa: PLC0415  # commands import what they need
+
     parser.add_argument("--cache", type=Path, help="folder of pictures and features; OUT/cache if not given")
     parser.add_argument("--config", type=Path, default=CONFIGURATION, help="folder of the experiments' files")
     parser.add_argument("--size", default="small", help="a section of sizes.toml: small or full")
@@ -121,6 +129,11 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
+    if options.model != FORENSIC:
+        from training.console import fit_command  # noqa: PLC0415  # commands import what they need
+
+        fit_command(options)
+        return
     from training.forensic import fit  # noqa: PLC0415  # commands import what they need
 
     bundle = fit(options.data, options.out, seed=options.seed)
@@ -134,6 +147,11 @@ def _calibrate(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    if options.model != FORENSIC:
+        from training.console import evaluate_command  # noqa: PLC0415  # commands import what they need
+
+        evaluate_command(options)
+        return
     from training.forensic import evaluate, measured_slices, score_unseen  # noqa: PLC0415  # commands import what they need
     from training.report import Figure, as_table  # noqa: PLC0415
 

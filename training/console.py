@@ -115,6 +115,35 @@ def export_command(options: argparse.Namespace) -> None:
     print(f"wrote {bundle.name} to {bundle.path}")
 
 
+def fit_command(options: argparse.Namespace) -> None:
+    """Train one classifier of an experiment, such as ``table6/forest``, and write its bundle, as ``export`` does."""
+    _name_model(options)
+    options.bundle = options.out
+    export_command(options)
+
+
+def evaluate_command(options: argparse.Namespace) -> None:
+    """Measure one classifier of an experiment, grouped by patient, and write its result as JSON."""
+    from training.datasets import read_index  # noqa: PLC0415  # commands import what they need
+    from training.experiments import run  # noqa: PLC0415
+
+    _name_model(options)
+    plan = plan_of(options)
+    if plan.weights.warning and plan.classifiers[0] not in CONVENTIONAL:
+        print(plan.weights.warning, file=sys.stderr)
+    index = read_index(options.data, options.cache)
+    (result,) = run(plan, index, options.cache / "evaluated", options.cache)
+    options.report.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(_line(result))
+
+
+def _name_model(options: argparse.Namespace) -> None:
+    options.name, _, options.classifiers = options.model.partition("/")
+    if not options.classifiers or "," in options.classifiers:
+        raise ConfigurationError([f"the model is {options.model!r}; expected forensic, or such as table6/forest"])
+    options.protocol, options.cache = "grouped", options.cache or CACHE
+
+
 def calibrate_command(name: str, series: Path, out: Path, version: str | None = None) -> None:
     """Write a bundle again, calibrated on own clean series, and say how that changed its operating point."""
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn  # noqa: PLC0415

@@ -13,6 +13,7 @@ from pacs_guard.domain.volume import Volume
 from training import datasets, samples
 from training.__main__ import main
 from training.index import Index, IndexRow
+from training.settings import Form, ProtocolName
 
 EXPERIMENT = """title = "Mine"
 form = "localised"
@@ -69,6 +70,21 @@ def test_an_experiment_ends_in_a_report_that_says_what_made_it(arguments, tmp_pa
     page.unlink()
     assert main(["report", "--out", str(tmp_path / "out")]) == 0
     assert page.is_file()
+
+
+def test_one_classifier_is_evaluated_and_fitted_by_its_name(arguments, tmp_path, capsys, monkeypatch):
+    given = ["--data", "data", "--cache", str(tmp_path / "cache"), *arguments[2:6]]
+    chosen = samples.choose_samples(datasets.read_index("data"), Form.LOCALISED, ProtocolName.PAPER, (16, 16), 0)
+    monkeypatch.setattr("training.experiments.choose_samples", lambda *_: chosen)
+    assert main(["evaluate", "mine/tree", *given, "--report", str(tmp_path / "tree.json")]) == 0
+    assert "mine grouped (grouped by patient) tree" in capsys.readouterr().out
+    assert json.loads((tmp_path / "tree.json").read_text())["protocol"] == "grouped"
+    written = []
+    monkeypatch.setattr("training.console.export_command", written.append)
+    assert main(["fit", "mine/tree", *given, "--out", str(tmp_path / "bundle")]) == 0
+    assert (written[0].name, written[0].classifiers, written[0].bundle) == ("mine", "tree", tmp_path / "bundle")
+    assert main(["fit", "mine", *given, "--out", str(tmp_path / "bundle")]) == 1
+    assert "expected forensic, or such as table6/forest" in capsys.readouterr().err
 
 
 def test_missing_weights_end_the_run_with_a_report_of_what_is_done(arguments, tmp_path, capsys):
