@@ -19,7 +19,7 @@ from tests.integration.sending import ACKNOWLEDGED, associate, verbatim
 if TYPE_CHECKING:
     from pathlib import Path
 
-ROUNDS = int(os.environ.get("PACS_GUARD_KILL_ROUNDS", "20"))
+ROUNDS = int(os.environ.get("PACS_GUARD_KILL_ROUNDS", "8"))
 INSTANCES = 200
 
 

@@ -1,0 +1,168 @@
+"""The node's roles as forked processes: started in milliseconds, struck where a test wants, and started again."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from pacs_guard.assemble.series import assemble_study
+from pacs_guard.deliver.deliverer import Deliverer
+from pacs_guard.detect.integrity import IntegrityDetector
+from pacs_guard.detect.worker import Worker
+from pacs_guard.domain.completeness import CompletenessRule
+from pacs_guard.domain.policy import Policy
+from pacs_guard.errors import PacsGuardError
+from pacs_guard.ops.metrics import RoleMetrics
+from pacs_guard.queue.assessing import Assessing
+from pacs_guard.queue.database import Database
+from pacs_guard.queue.forwarding import Forwarding
+from pacs_guard.queue.intake import Intake
+from pacs_guard.receive.receiver import Receiver
+from pacs_guard.spool.store import Spool
+from tests.recovery.points import DELIVER, DETECT, OPS, RECEIVE, ROLES, Strike, arm
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pacs_guard.config import Settings
+
+FORK = multiprocessing.get_context("fork")
+QUIET = CompletenessRule(quiet_seconds=0.05, longest_wait_seconds=600.0)
+LEASE_SECONDS = 2.0
+_FOREVER = threading.Event()
+
+
+class _Stores:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.database = Database(settings.database_url)
+        self.assessing = Assessing(self.database, time.time, [item.name for item in settings.destinations])
+        self.forwarding = Forwarding(self.database, time.time)
+        self.metrics = RoleMetrics(CollectorRegistry())
+
+    def spool(self) -> Spool:
+        return Spool(self.settings.spool_dir)
+
+
+def _receive(stores: _Stores) -> None:
+    intake = Intake(stores.database, time.time, "recovery")
+    Receiver(stores.settings, stores.spool(), intake, stores.metrics).start()
+    _FOREVER.wait()
+
+
+def _ops(stores: _Stores) -> None:
+    while True:
+        try:
+            stores.assessing.complete_quiet(QUIET)
+            stores.assessing.expire_leases()
+        except PacsGuardError:  # as the schedule does: the next sweep comes
+            time.sleep(0.05)
+        time.sleep(0.02)
+
+
+def _detect(stores: _Stores) -> None:
+    stores.assessing.release_leases("detect:")
+    worker = Worker(
+        assessing=stores.assessing,
+        assemble=lambda instances: assemble_study(instances, stores.settings.spool_dir),
+        detectors=[IntegrityDetector()],
+        policies=stores.settings.policies(),
+        default_policy=Policy(),
+        data_dir=stores.settings.node.data_dir,
+        metrics=stores.metrics,
+        clock=time.time,
+        owner=f"detect:{os.getpid()}",
+        lease_seconds=LEASE_SECONDS,
+        max_attempts=50,
+    )
+    while True:
+        try:
+            worked = worker.work_once()
+        except PacsGuardError:  # as the worker does
+            worked = False
+        if not worked:
+            time.sleep(0.02)
+
+
+def _deliver(stores: _Stores) -> None:
+    Deliverer(
+        stores.settings,
+        stores.spool(),
+        stores.forwarding,
+        stores.metrics,
+        time.time,
+        random.Random(0),
+        poll_seconds=0.02,
+    ).start()
+    _FOREVER.wait()
+
+
+_RUNNERS = {RECEIVE: _receive, OPS: _ops, DETECT: _detect, DELIVER: _deliver}
+
+
+def _main(role: str, settings: Settings, strike: Strike | None, fired: Any, log: Path) -> None:
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    structlog.reset_defaults()
+    if strike is not None:
+        arm(strike, fired)
+    _RUNNERS[role](_Stores(settings))
+
+
+class Roles:
+    """The four processes of a node.
+
+    Parameters
+    ----------
+    settings : Settings
+    log : Path
+        What they say goes here.
+    """
+
+    def __init__(self, settings: Settings, log: Path) -> None:
+        self._settings = settings
+        self._log = log
+        self._processes: dict[str, Any] = {}
+        self.fired = FORK.Value("i", 0)
+        self.deaths = 0
+
+    def start(self, role: str, strike: Strike | None = None) -> None:
+        """Start a role in place of the one that runs."""
+        self.end(role)
+        arguments = (role, self._settings, strike, self.fired, self._log)
+        process = FORK.Process(target=_main, args=arguments, daemon=True)
+        process.start()
+        self._processes[role] = process
+
+    def kill(self, role: str) -> None:
+        """Kill a role as a power cut would."""
+        os.kill(self._processes[role].pid, signal.SIGKILL)
+
+    def tend(self) -> None:
+        """Start again whatever died, without a strike."""
+        for role in ROLES:
+            process = self._processes.get(role)
+            if process is None or not process.is_alive():
+                self.deaths += process is not None
+                self.start(role)
+
+    def end(self, role: str) -> None:
+        """End a role if it runs."""
+        process = self._processes.pop(role, None)
+        if process is not None:
+            process.kill()
+            process.join()
+            process.close()
+
+    def end_all(self) -> None:
+        for role in ROLES:
+            self.end(role)
