@@ -158,7 +158,7 @@ class CompletenessSettings(_Section):
     longest_wait_seconds : float
         Time after the first instance at which it counts as whole in any case.
     sweep_seconds : float
-        How often this is looked at.
+        How often lost leases and holds that are over are looked for.
     """
 
     quiet_seconds: Seconds = 30.0
@@ -183,6 +183,8 @@ class DetectSettings(_Section):
         How often a study may bring a worker down before the detector counts as failed.
     threads : int
         For numeric libraries; 0 lets them choose.
+    nice : int
+        How much the detector stands back behind receiving and delivering; see ``nice(2)``.
     """
 
     # with none of them, everything would count as judged
@@ -190,6 +192,7 @@ class DetectSettings(_Section):
     lease_seconds: Seconds = 120.0
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    nice: Annotated[int, Field(ge=0, le=19)] = 15
 
 
 class RetrySettings(_Section):

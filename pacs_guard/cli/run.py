@@ -169,6 +169,7 @@ def _run_detect(stores: Stores, metrics: RoleMetrics, stop: threading.Event, rel
 
     settings = stores.settings
     root = settings.spool_dir
+    os.nice(settings.detect.nice)
     if settings.detect.threads:
         # read once by the numeric libraries, which are not loaded yet
         os.environ |= dict.fromkeys(_THREAD_VARIABLES, str(settings.detect.threads))

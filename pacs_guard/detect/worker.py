@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pacs_guard.queue.assessing import Assessing
     from pacs_guard.queue.rows import ClaimedStudy
 
-_IDLE_SECONDS = 0.5
+_IDLE_SECONDS = 0.1
 _PAUSE_SECONDS = 5.0
 _LOG = structlog.get_logger(__name__)
 

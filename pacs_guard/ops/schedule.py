@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pacs_guard.spool.store import Spool
 
 _LOG = structlog.get_logger(__name__)
+_LOOK_SECONDS = 0.2  # every study waits for it after its quiet period
 _RECONCILE_SECONDS = 3600.0
 _GRACE_SECONDS = 600.0
 _UNCONFIGURED_SECONDS = 300.0
@@ -74,10 +75,13 @@ class Chores:
         self.min_free_bytes = settings.receive.min_free_bytes
         self.assessing.reconfigure(self.destinations)
 
-    def sweep(self) -> None:
-        """Find studies that are whole, workers that vanished, and holds that are over."""
+    def complete(self) -> None:
+        """Find studies that are whole."""
         for study in self.assessing.complete_quiet(self.rule):
             _LOG.info("study complete", study=study)
+
+    def sweep(self) -> None:
+        """Find workers that vanished, and holds that are over."""
         for study in self.assessing.expire_leases():
             _LOG.warning("detector worker vanished; study waits again", study=study)
         for study in self.assessing.bypass_overdue(self.policies, self.default_policy):
@@ -120,7 +124,7 @@ def start_schedule(chores: Chores, sweep_seconds: float, more: Sequence[tuple[Ca
     ----------
     chores : Chores
     sweep_seconds : float
-        How often studies are looked at.
+        How often leases and holds are looked at.
     more : sequence of (callable, float)
         Other chores, each with its seconds.
     """
@@ -130,6 +134,7 @@ def start_schedule(chores: Chores, sweep_seconds: float, more: Sequence[tuple[Ca
         timezone="UTC", job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
     )
     for chore, seconds in (
+        (chores.complete, min(sweep_seconds, _LOOK_SECONDS)),
         (chores.sweep, sweep_seconds),
         (chores.reconcile, _RECONCILE_SECONDS),
         (chores.retain, 60.0),

@@ -92,6 +92,8 @@ class Assessing:
     def complete_quiet(self, rule: CompletenessRule) -> list[int]:
         """Mark every study that counts as whole as ready, and return their ids."""
         now = self._clock()
+        if not self._any_due(rule, now):  # most of the time; a look takes no writer's turn
+            return []
         with self._database.write() as connection:
             query = sa.select(studies).where(studies.c.state == StudyState.RECEIVING)
             return [
@@ -101,8 +103,30 @@ class Assessing:
                 and _move(connection, row, StudyEvent.COMPLETED, completed_at=now, attempts=0, bypassed=False)
             ]
 
+    def _any_due(self, rule: CompletenessRule, now: float) -> bool:
+        query = (
+            sa.select(studies.c.id)
+            .where(
+                studies.c.state == StudyState.RECEIVING,
+                sa.or_(
+                    studies.c.last_instance_at <= now - rule.quiet_seconds,
+                    studies.c.opened_at <= now - rule.longest_wait_seconds,
+                ),
+            )
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            return connection.execute(query).first() is not None
+
+    def _any_ready(self) -> bool:
+        query = sa.select(studies.c.id).where(studies.c.state == StudyState.READY).limit(1)
+        with self._database.read() as connection:
+            return connection.execute(query).first() is not None
+
     def claim(self, owner: str, seconds: float) -> ClaimedStudy | None:
         """Lease the study that has waited longest to `owner`, or return None."""
+        if not self._any_ready():  # an idle worker takes no writer's turn
+            return None
         now = self._clock()
         lease = Lease(owner, now + seconds)
         with self._database.write() as connection:

@@ -10,7 +10,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from prometheus_client import CollectorRegistry
 
 from pacs_guard.assemble.series import assemble_study
@@ -20,6 +19,7 @@ from pacs_guard.detect.worker import Worker
 from pacs_guard.domain.completeness import CompletenessRule
 from pacs_guard.domain.policy import Policy
 from pacs_guard.errors import PacsGuardError
+from pacs_guard.ops.logs import configure_logging
 from pacs_guard.ops.metrics import RoleMetrics
 from pacs_guard.queue.assessing import Assessing
 from pacs_guard.queue.database import Database
@@ -112,7 +112,7 @@ def _main(role: str, settings: Settings, strike: Strike | None, fired: Any, log:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    structlog.reset_defaults()
+    configure_logging(form="json", level="info", role=role)
     if strike is not None:
         arm(strike, fired)
     _RUNNERS[role](_Stores(settings))
