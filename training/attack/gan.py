@@ -22,6 +22,7 @@ _SHAPE = (CUBE_MM, CUBE_MM, CUBE_MM, 1)
 _DOWN = (1, 2, 4, 8, 8)
 _CRITIC_DOWN = (1, 2, 4)
 _KERNEL = 4
+_LAST_KERNEL = 3
 _GROUPS = 4
 _SLOPE = 0.2
 _L1_WEIGHT = 100.0
@@ -102,7 +103,7 @@ def build_gan(width: int, seed: int) -> Gan:
 
 
 def build_generator(width: int) -> Any:
-    """Return a U-Net: five halvings of the cube to one voxel and back, with shortcuts."""
+    """Return a U-Net: five halvings of the cube to one voxel and back, with shortcuts, also from the input."""
     blanked = keras.Input(_SHAPE)
     x, shortcuts = blanked, []
     for level, times in enumerate(_DOWN):
@@ -113,8 +114,10 @@ def build_generator(width: int) -> Any:
         x = layers.Conv3DTranspose(width * times, _KERNEL, strides=2, padding="same")(x)
         x = layers.GroupNormalization(_GROUPS)(x)
         x = layers.Concatenate()([layers.ReLU()(x), shortcut])
-    x = layers.Conv3DTranspose(1, _KERNEL, strides=2, padding="same", activation="tanh")(x)
-    return keras.Model(blanked, x)
+    x = layers.Conv3DTranspose(width, _KERNEL, strides=2, padding="same")(x)
+    # the surroundings are given, and a last convolution evens out the doubling's pattern
+    x = layers.Concatenate()([layers.ReLU()(x), blanked])
+    return keras.Model(blanked, layers.Conv3D(1, _LAST_KERNEL, padding="same", activation="tanh")(x))
 
 
 def _build_critic(width: int) -> Any:

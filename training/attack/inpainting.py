@@ -23,6 +23,7 @@ _RIM_MM = 3.0
 _MARGIN_MM = 10.0
 _NOISED_HU = 90.0
 _LUNG_HU = -700
+_ABOVE_HU = 30.0
 
 
 def harmonic(
@@ -77,7 +78,7 @@ def inpainted(target: Target, rng: np.random.Generator) -> Patch:
     old = hu[box].astype(np.float32)
     mask = ball(box, spacing, target.site, radius, soft_mm=0.1) > 0.5
     if target.kind is FindingKind.FB:
-        return patch(box, _lung_filled(target, box, mask))
+        return patch(box, _removed(target, box, mask))
     smooth = ndimage.gaussian_filter(old, [0, *(1.5 / s for s in spacing[1:])])
     return patch(box, harmonic(old, mask, with_nodule(smooth, spacing, target.diameter_mm, rng)))
 
@@ -92,7 +93,7 @@ def denoised(target: Target, rng: np.random.Generator) -> Patch:
     radius = target.diameter_mm / 2 + _RIM_MM
     box = box_of_mm(hu.shape, spacing, target.site, 2 * (radius + _MARGIN_MM))
     old = hu[box].astype(np.float32)
-    filled = _lung_filled(target, box, ball(box, spacing, target.site, radius, soft_mm=0.1) > 0.5)
+    filled = _removed(target, box, ball(box, spacing, target.site, radius, soft_mm=0.1) > 0.5)
     if target.kind is FindingKind.FM:
         filled = with_nodule(filled, spacing, target.diameter_mm, rng)
     noised = filled + _NOISED_HU * rng.standard_normal(filled.shape, dtype=np.float32)
@@ -101,13 +102,22 @@ def denoised(target: Target, rng: np.random.Generator) -> Patch:
     return patch(box, old + mask * (clean - old))
 
 
-def _lung_filled(target: Target, box: Box, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+def lung_filled(block: NDArray[np.float32], lung: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return a block with a harmonic filling where `lung` says so, between 0 and 1.
+
+    What is dense at the border, a vessel or the wall, does not spread inwards.
+    """
+    air = block[block < _LUNG_HU]
+    limit = float(np.median(air)) + _ABOVE_HU if air.size else _LUNG_HU
+    filled = harmonic(np.minimum(block, limit), lung > 0)
+    return np.asarray(block + lung * (filled - block), np.float32)
+
+
+def _removed(target: Target, box: Box, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return a box in which the lung within a mask was filled from the lung around it, and the chest wall stays."""
     old = target.hu[box].astype(np.float32)
     lung = lung_weight(target.hu, target.spacing_mm, box) * mask
-    # what is dense at the border, a vessel or the wall, must not spread inwards
-    filled = harmonic(np.minimum(old, _LUNG_HU), lung > 0)
-    return np.asarray(old + lung * (filled - old), np.float32)
+    return lung_filled(old, lung)
 
 
 def wiener(noised: NDArray[np.float32], prior: NDArray[np.float32], sigma_hu: float) -> NDArray[np.float32]:

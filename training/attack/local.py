@@ -11,7 +11,7 @@ from pacs_guard.domain.verdict import FindingKind
 from pacs_guard.simulate.cube import CUBE_MM, cube_box, resampled, shape_of
 from training.attack.boxes import ball, hull, within
 from training.attack.donors import with_nodule
-from training.attack.inpainting import harmonic
+from training.attack.inpainting import lung_filled
 from training.attack.places import lung_weight
 from training.attack.spectrum import local_spectrum
 from training.attack.target import Patch, Target, patch
@@ -25,7 +25,6 @@ _FILLED_MM = 9.0
 _SPOTS_MM = 1.5
 _SPOTS_HU = 14.0
 _HIGH_PASS_MM = 2.5
-_LUNG_HU = -700
 
 
 def native_grid(target: Target, rng: np.random.Generator) -> Patch:
@@ -86,7 +85,7 @@ def _filled_natively(target: Target, block: NDArray[np.float32], rng: np.random.
     middle = tuple(n // 2 for n in block.shape)
     mask = ball((whole[0], whole[1], whole[2]), spacing, (middle[0], middle[1], middle[2]), _FILLED_MM, soft_mm=0.1)
     lung = lung_weight(target.hu, spacing, cube_box(target.hu.shape, spacing, target.site)) * (mask > 0.5)
-    filled = block + lung * (harmonic(np.minimum(block, _LUNG_HU), lung > 0) - block)
+    filled = lung_filled(block, lung)
     spots = ndimage.gaussian_filter(rng.standard_normal(block.shape), [_SPOTS_MM / s for s in spacing])
     filled += lung * np.float32(_SPOTS_HU) * (spots / max(float(spots.std()), 1e-9)).astype(np.float32)
     if target.kind is FindingKind.FB:
