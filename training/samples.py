@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -82,6 +82,7 @@ def choose_samples(
         If there is nothing tampered, or nothing untampered.
     """
     rng = np.random.default_rng(seed)
+    index, lost = _readable(index, form)
     tampered = list(_tampered(index, form, shape))
     if form is Form.LOCALISED and protocol is ProtocolName.GROUPED:
         untampered = list(_same_slice(index, shape, rng))
@@ -90,6 +91,8 @@ def choose_samples(
     if not tampered or not untampered:
         raise ConfigurationError([f"found {len(tampered)} tampered and {len(untampered)} untampered samples"])
     notes = [f"{len(tampered)} tampered and {len(untampered)} untampered samples"]
+    if lost:
+        notes.append(f"{len(lost)} labelled slices cannot be read and were left out, such as {lost[0]}")
     sources = {one.source for one in tampered}
     foreign = sum(one.source not in sources for one in untampered)
     if foreign:
@@ -167,6 +170,18 @@ def _pictures_of(one: Sample, transforms: Iterable[Transform], protocol: Protoco
     if protocol is ProtocolName.PAPER:
         grey = export_jpeg(grey)
     return np.stack([sample(grey, one.crop, transform) for transform in transforms])
+
+
+def _readable(index: Index, form: Form) -> tuple[Index, list[str]]:
+    """Return the index without sites on slices that cannot be made, and these files; clean slices are read later."""
+    wanted = (*TAMPERED, "TM", NODULE) if form is Form.LOCALISED else TAMPERED
+    lost: dict[str, None] = {}
+    for file in sorted({row.file for row in index.rows if row.kind in wanted}):
+        try:
+            _volume(file)
+        except ConfigurationError:
+            lost[file] = None
+    return replace(index, rows=tuple(row for row in index.rows if row.file not in lost)), list(lost)
 
 
 def _tampered(index: Index, form: Form, shape: tuple[int, int]) -> Iterator[Sample]:

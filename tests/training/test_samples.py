@@ -88,6 +88,22 @@ def test_clean_slices_of_the_same_source_come_first(index, slices):
     assert not any("other sources" in note for note in notes)
 
 
+def test_a_slice_that_cannot_be_made_is_noted_and_the_run_goes_on(index, slices, monkeypatch):
+    made = samples._volume
+
+    def volume(file):
+        if file == broken.file:
+            raise ConfigurationError([f"{file}: no slice could be made of it"])
+        return made(file)
+
+    broken = index.rows[0]
+    monkeypatch.setattr(samples, "_volume", volume)
+    for form in (Form.LOCALISED, Form.DELOCALISED):
+        found, notes = choose_samples(index, form, ProtocolName.GROUPED, SHAPE, 0)
+        assert broken.file not in {one.file for one in found}
+        assert any(f"1 labelled slices cannot be read and were left out, such as {broken.file}" in n for n in notes)
+
+
 def test_without_anything_untampered_there_is_one_clear_error(index, slices):
     altered = Index(tuple(r for r in index.rows if r.kind == "FB"), ())
     with pytest.raises(ConfigurationError, match="found 1 tampered and 0 untampered"):
