@@ -23,6 +23,8 @@ app.add_typer(studies_app, name="studies")
 app.add_typer(quarantine_app, name="quarantine")
 app.add_typer(model_app, name="model")
 app.add_typer(config_app, name="config")
+bypass_app = typer.Typer(help="Forward a source's studies unjudged for a while.", no_args_is_help=True)
+app.add_typer(bypass_app, name="bypass")
 audit_app = typer.Typer(help="Look at the audit trail.", no_args_is_help=True)
 app.add_typer(audit_app, name="audit")
 
@@ -33,6 +35,7 @@ Config = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Who = Annotated[str, typer.Option("--by", help="Who decides; recorded for good.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; recorded for good.")]
+Source = Annotated[str, typer.Option("--source", help="Name of a source, as in the settings.")]
 Study = Annotated[str, typer.Argument(metavar="ID", help="The study's id or StudyInstanceUID.")]
 
 
@@ -193,6 +196,30 @@ def ledger(
     from pacs_guard.cli.ledger import show_ledger
 
     raise typer.Exit(show_ledger(config, deep=deep, json=json))
+
+
+@bypass_app.command("on")
+def bypass_on(source: Source, who: Who, reason: Reason, config: Config = None) -> None:
+    """Forward a source's studies unjudged from now on; they are assessed afterwards."""
+    from pacs_guard.cli.bypass import switch_bypass
+
+    switch_bypass(config, source, on=True, who=who, reason=reason)
+
+
+@bypass_app.command("off")
+def bypass_off(source: Source, who: Who, reason: Reason, config: Config = None) -> None:
+    """Have a source's studies wait for their verdict again."""
+    from pacs_guard.cli.bypass import switch_bypass
+
+    switch_bypass(config, source, on=False, who=who, reason=reason)
+
+
+@bypass_app.command("list")
+def bypass_list(config: Config = None, *, json: Json = False) -> None:
+    """List every turn of the switches there ever was."""
+    from pacs_guard.cli.bypass import list_bypasses
+
+    list_bypasses(config, json=json)
 
 
 @model_app.command("list")

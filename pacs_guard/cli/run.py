@@ -178,6 +178,7 @@ def _run_detect(stores: Stores, metrics: RoleMetrics, stop: threading.Event, rel
     stores.auditing.note(AuditEvent.MODELS, role="detect", models=versions)
     # no other worker runs on this machine, so whatever one of them had leased is free
     stores.assessing.release_leases(owner_prefix("detect"))
+    stores.late.release_leases(owner_prefix("detect"))
     worker = Worker(
         assessing=stores.assessing,
         assemble=lambda instances: assemble_study(instances, root),
@@ -190,6 +191,7 @@ def _run_detect(stores: Stores, metrics: RoleMetrics, stop: threading.Event, rel
         owner=owner("detect"),
         lease_seconds=settings.detect.lease_seconds,
         max_attempts=settings.detect.max_attempts,
+        late=stores.late,
     )
 
     def reconfigure(changed: Settings) -> None:

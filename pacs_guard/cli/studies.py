@@ -46,6 +46,8 @@ def show_status(config: Path | None, *, json: bool) -> None:
                 "quarantine_instances": gauges.quarantine_instances,
                 "missing_instances": gauges.missing_instances,
                 "bypasses": gauges.bypasses,
+                "bypass_on": list(gauges.bypass_on),
+                "late_findings": gauges.late_findings,
             }
         )
         return
@@ -58,6 +60,12 @@ def show_status(config: Path | None, *, json: bool) -> None:
     console.print(table)
     for destination, count in sorted(gauges.delivery_backlog.items()):
         console.print(f"not yet wholly with {destination}: {count} studies", highlight=False)
+    for source, switch in stores.bypasses.active().items():
+        console.print(
+            f"BYPASS ON for {source} since {moment(switch.at)} by {switch.who}: {switch.reason}",
+            highlight=False,
+            markup=False,
+        )
     if gauges.missing_instances:
         console.print(f"{gauges.missing_instances} instances are MISSING from the spool; run pacs-guard ledger")
 

@@ -12,8 +12,10 @@ from pacs_guard.domain.policy import Policy
 from pacs_guard.errors import SupervisionError
 from pacs_guard.queue.assessing import Assessing
 from pacs_guard.queue.auditing import Auditing
+from pacs_guard.queue.bypass import Bypasses
 from pacs_guard.queue.database import Database
 from pacs_guard.queue.forwarding import Forwarding
+from pacs_guard.queue.late import LateAssessing
 from pacs_guard.queue.outbox import Outbox
 from pacs_guard.queue.reports import Reports
 from pacs_guard.queue.results import Results
@@ -37,7 +39,7 @@ class Stores:
     ----------
     settings : Settings
     database : Database
-    assessing, auditing, forwarding, outbox, reports, results, review, upkeep
+    assessing, auditing, bypasses, forwarding, late, outbox, reports, results, review, upkeep
         The queue, by who uses it.
     """
 
@@ -45,7 +47,9 @@ class Stores:
     database: Database
     assessing: Assessing
     auditing: Auditing
+    bypasses: Bypasses
     forwarding: Forwarding
+    late: LateAssessing
     outbox: Outbox
     reports: Reports
     results: Results
@@ -81,7 +85,9 @@ def open_stores(settings: Settings) -> Stores:
         database=database,
         assessing=Assessing(database, CLOCK, destinations),
         auditing=Auditing(database, CLOCK),
+        bypasses=Bypasses(database, CLOCK),
         forwarding=Forwarding(database, CLOCK),
+        late=LateAssessing(database, CLOCK),
         outbox=Outbox(database, CLOCK),
         reports=Reports(database, CLOCK),
         results=Results(database, CLOCK),

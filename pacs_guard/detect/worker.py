@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pacs_guard.domain.verdict import SeriesResult
     from pacs_guard.domain.volume import AssembledSeries
     from pacs_guard.queue.assessing import Assessing
+    from pacs_guard.queue.late import LateAssessing
     from pacs_guard.queue.rows import ClaimedStudy
 
 _IDLE_SECONDS = 0.1
@@ -58,6 +59,8 @@ class Worker:
     lease_seconds : float
     max_attempts : int
         How often a study may bring a worker down.
+    late : LateAssessing, optional
+        Studies that were forwarded unjudged; looked at when no other waits.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class Worker:
         owner: str,
         lease_seconds: float,
         max_attempts: int,
+        late: LateAssessing | None = None,
     ) -> None:
         self._assessing = assessing
         self._assemble = assemble
@@ -86,6 +90,7 @@ class Worker:
         self._owner = owner
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
+        self._late = late
 
     def reconfigure(self, policies: Mapping[str, Policy]) -> None:
         """Judge every later study by `policies`."""
@@ -104,19 +109,27 @@ class Worker:
                 stop.wait(_IDLE_SECONDS)
 
     def work_once(self) -> bool:
-        """Assess the study that has waited longest; return whether there was one."""
-        study = self._assessing.claim(self._owner, self._lease_seconds)
-        if study is None:
-            return False
+        """Assess the study that has waited longest, or one forwarded unjudged; return whether there was one."""
+        queues = (self._assessing, self._late)
+        for queue in queues:
+            if queue is None:
+                continue
+            study = queue.claim(self._owner, self._lease_seconds)
+            if study is not None:
+                self._work(queue, study)
+                return True
+        return False
+
+    def _work(self, queue: Assessing | LateAssessing, study: ClaimedStudy) -> None:
         log = _LOG.bind(study=study.id, instances=len(study.instances), attempt=study.attempts)
         log.info("assessing study")
-        with _Renewal(self._assessing, study, self._lease_seconds):
+        with _Renewal(queue, study, self._lease_seconds):
             assessment, seconds = self._assess(study)
         try:
-            state = self._assessing.decide(study, assessment)
+            state = queue.decide(study, assessment)
         except LeaseLostError as error:
             log.info("assessment dropped", why=str(error))
-            return True
+            return
         judgement = assessment.judgement
         self._metrics.assessed(judgement.verdict, judgement.decision, seconds, bypassed=judgement.bypassed)
         log.info(
@@ -127,7 +140,6 @@ class Worker:
             state=str(state),
             seconds=round(seconds, 3),
         )
-        return True
 
     def _assess(self, study: ClaimedStudy) -> tuple[Assessment, float]:
         started, since = self._clock(), time.monotonic()
@@ -210,8 +222,8 @@ def _remove_if_empty(folder: Path) -> None:
 class _Renewal:
     """Keeps a lease alive while the block runs."""
 
-    def __init__(self, assessing: Assessing, study: ClaimedStudy, seconds: float) -> None:
-        self._assessing = assessing
+    def __init__(self, queue: Assessing | LateAssessing, study: ClaimedStudy, seconds: float) -> None:
+        self._queue = queue
         self._study = study
         self._seconds = seconds
         self._done = threading.Event()
@@ -227,7 +239,7 @@ class _Renewal:
     def _run(self) -> None:
         while not self._done.wait(self._seconds / 3):
             try:
-                self._assessing.renew(self._study, self._seconds)
+                self._queue.renew(self._study, self._seconds)
             except LeaseLostError:
                 return  # the verdict will be refused; nothing else has to know
             except QueueError as error:

@@ -28,6 +28,8 @@ class AuditEvent(StrEnum):
     REJECTED = "study rejected"
     BYPASSED = "study bypassed"
     """The longest hold was over: forwarded without a verdict."""
+    LATE_FINDING = "late finding"
+    """A suspicion in a study that was forwarded before."""
     BYPASS_ON = "bypass switched on"
     BYPASS_OFF = "bypass switched off"
     DELIVERED = "study delivered"

@@ -258,12 +258,22 @@ class NodeCollector(Collector):
             ("pacs_guard_missing_instances", "Instances whose bytes are gone.", gauges.missing_instances),
             ("pacs_guard_refused_instances", "Objects ever refused and recorded.", gauges.refusals),
             ("pacs_guard_notifications_waiting", "Notifications not yet sent.", gauges.notifications_waiting),
+            ("pacs_guard_audit_events_failing", "Audit events sent in vain so far.", gauges.audit_failing),
             ("pacs_guard_spool_free_bytes", "Room left on the spool's disk.", self._free_bytes()),
         ):
             yield GaugeMetricFamily(name, text, value=value)
         yield CounterMetricFamily(
-            "pacs_guard_bypasses", "Studies forwarded as their longest hold was over.", value=gauges.bypasses
+            "pacs_guard_bypasses",
+            "Studies forwarded as their longest hold was over, or the bypass was switched on.",
+            value=gauges.bypasses,
         )
+        yield CounterMetricFamily(
+            "pacs_guard_late_findings", "Suspicions in studies that were forwarded before.", value=gauges.late_findings
+        )
+        switches = {(source,): 1.0 for source in gauges.bypass_on}
+        yield _labelled("pacs_guard_bypass_on", "Sources whose bypass is switched on.", ["source"], switches.items())
+        made = {(state,): float(count) for state, count in gauges.results.items()}
+        yield _labelled("pacs_guard_results", "Results as DICOM objects, by state.", ["state"], made.items())
         heard = {(role,): seconds for role, seconds in self._roles().items()}
         yield _labelled("pacs_guard_role_heartbeat_age_seconds", "Since a role was heard of.", ["role"], heard.items())
         models = InfoMetricFamily("pacs_guard_model", "Detectors and their versions.", labels=["detector"])

@@ -13,6 +13,7 @@ from pacs_guard.domain.policy import Decision
 from pacs_guard.domain.verdict import Verdict
 from pacs_guard.errors import LeaseLostError
 from pacs_guard.queue.auditing import note
+from pacs_guard.queue.bypass import active_bypasses
 from pacs_guard.queue.forwarding import enqueue_deliveries
 from pacs_guard.queue.outbox import announce
 from pacs_guard.queue.results import enqueue_result
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from pacs_guard.domain.instance import StoredInstance
     from pacs_guard.domain.policy import Judgement, Policy
     from pacs_guard.domain.verdict import Finding, SeriesResult
+    from pacs_guard.queue.bypass import BypassSwitch
     from pacs_guard.queue.database import Database
 
 ASSOCIATION_STALE_SECONDS = 60.0
@@ -100,7 +102,9 @@ class Assessing:
                 row["id"]
                 for row in connection.execute(query).mappings().all()
                 if _is_complete(connection, row, rule, now)
-                and _move(connection, row, StudyEvent.COMPLETED, completed_at=now, attempts=0, bypassed=False)
+                and _move(
+                    connection, row, StudyEvent.COMPLETED, completed_at=now, attempts=0, bypassed=False, late_due=False
+                )
             ]
 
     def _any_due(self, rule: CompletenessRule, now: float) -> bool:
@@ -142,7 +146,7 @@ class Assessing:
                 return None
             attempts = row["attempts"] + 1
             _move(connection, row, StudyEvent.CLAIMED, lease_owner=owner, lease_until=lease.until, attempts=attempts)
-            return _claimed(connection, row, attempts, lease)
+            return claimed_study(connection, row, attempts, lease)
 
     def renew(self, study: ClaimedStudy, seconds: float) -> None:
         """Extend a lease.
@@ -201,19 +205,19 @@ class Assessing:
             row = connection.execute(query).mappings().first()
             if row is None or row["revision"] != study.revision:
                 raise LeaseLostError(f"study {study.id} changed while it was assessed")
-            assessment_id = _write_assessment(connection, study, assessment, now)
+            assessment_id = write_assessment(connection, study, assessment, now)
             if assessment.judgement.verdict is Verdict.SUSPECTED and assessment.evidence is not None:
                 enqueue_result(connection, study.id, assessment_id, now)
             quarantine = assessment.judgement.decision is Decision.QUARANTINE
             hold = row["standing_hold"] or quarantine
             event = StudyEvent.SUSPECTED if hold else StudyEvent.CLEARED
             # a hold keeps the verdict that it was made for, so that a person sees why
-            verdict = {} if hold and not quarantine else _verdict_columns(assessment, now)
+            verdict = {} if hold and not quarantine else verdict_columns(assessment, now)
             _move(connection, row, event, lease_owner=None, lease_until=None, standing_hold=hold, **verdict)
-            note(connection, AuditEvent.ASSESSED, now, study_id=study.id, **_audited(assessment))
+            note(connection, AuditEvent.ASSESSED, now, study_id=study.id, **audited(assessment))
             if quarantine:
-                note(connection, AuditEvent.QUARANTINED, now, study_id=study.id, **_audited(assessment))
-                announce(connection, study.id, "study_quarantined", _announcement(study, assessment), now)
+                note(connection, AuditEvent.QUARANTINED, now, study_id=study.id, **audited(assessment))
+                announce(connection, study.id, "study_quarantined", announcement_of(study, assessment), now)
             if not hold:
                 enqueue_deliveries(connection, study.id, self._destinations, now)
         return advance(StudyState.ASSESSING, event)
@@ -221,8 +225,8 @@ class Assessing:
     def bypass_overdue(self, policies: Mapping[str, Policy], default: Policy) -> list[int]:
         """Forward every study that waited for a verdict longer than its sources allow, and return their ids.
 
-        The wait is counted from the first instance of this round. A study under a hold that no person has lifted
-        keeps waiting.
+        The wait is counted from the first instance of this round. Nothing waits whose sources' bypass is switched on.
+        A study under a hold that no person has lifted keeps waiting. What is forwarded so is still assessed afterwards.
         """
         now = self._clock()
         bypassed = []
@@ -233,21 +237,29 @@ class Assessing:
                 .order_by(studies.c.id)
                 .with_for_update()  # neither a verdict nor a late instance comes in between
             )
-            for row in connection.execute(query).mappings().all():
-                policy = strictest(policies, default, _sources(connection, row["id"]))
-                if now - row["opened_at"] < policy.longest_hold_seconds:
+            rows = connection.execute(query).mappings().all()
+            switched = active_bypasses(connection) if rows else {}
+            for row in rows:
+                sources = _sources(connection, row["id"])
+                limit = strictest(policies, default, sources).longest_hold_seconds
+                switches = [switched[source] for source in sources if source in switched]
+                if switches and len(switches) == len(sources):
+                    self._bypass(connection, row, switches[0].who, _switched_on(switches), now)
+                elif now - row["opened_at"] >= limit:
+                    reason = f"no verdict within the longest hold of {limit:g} s; forwarded without one"
+                    self._bypass(connection, row, "longest hold", reason, now)
+                else:
                     continue
-                self._bypass(connection, row, policy.longest_hold_seconds, now)
                 bypassed.append(row["id"])
         return bypassed
 
-    def _bypass(self, connection: Connection, row: RowMapping, limit: float, now: float) -> None:
-        reason = f"no verdict within the longest hold of {limit:g} s; forwarded without one"
+    def _bypass(self, connection: Connection, row: RowMapping, who: str, reason: str, now: float) -> None:
         _move(
             connection,
             row,
             StudyEvent.BYPASSED,
             bypassed=True,
+            late_due=True,
             verdict="UNDETERMINED",
             reason=reason,
             decided_at=now,
@@ -256,9 +268,14 @@ class Assessing:
         )
         enqueue_deliveries(connection, row["id"], self._destinations, now)
         connection.execute(
-            sa.insert(actions).values(study_id=row["id"], action="bypass", who="longest hold", reason=reason, at=now)
+            sa.insert(actions).values(study_id=row["id"], action="bypass", who=who, reason=reason, at=now)
         )
         note(connection, AuditEvent.BYPASSED, now, study_id=row["id"], reason=reason)
+
+
+def _switched_on(switches: Sequence[BypassSwitch]) -> str:
+    turned = "; ".join(f"{one.source} by {one.who}: {one.reason}" for one in switches)
+    return f"forwarded without a verdict, as the bypass is switched on ({turned})"
 
 
 def strictest(policies: Mapping[str, Policy], default: Policy, sources: Sequence[str]) -> Policy:
@@ -308,7 +325,8 @@ def _sources(connection: Connection, study_id: int) -> list[str]:
     return sorted(connection.execute(query).scalars())
 
 
-def _claimed(connection: Connection, row: RowMapping, attempts: int, lease: Lease) -> ClaimedStudy:
+def claimed_study(connection: Connection, row: RowMapping, attempts: int, lease: Lease) -> ClaimedStudy:
+    """Return a study that was just leased, with its instances."""
     query = (
         sa.select(instances)
         .where(instances.c.study_id == row["id"], instances.c.purged_at.is_(None), sa.not_(instances.c.missing))
@@ -357,7 +375,8 @@ def _leased_to(study: ClaimedStudy) -> Any:
     )
 
 
-def _verdict_columns(assessment: Assessment, now: float) -> dict[str, object]:
+def verdict_columns(assessment: Assessment, now: float) -> dict[str, object]:
+    """Return what a verdict changes in a study's row."""
     judgement = assessment.judgement
     scored = [series for series in assessment.series if series.score is not None]
     top = max(scored, key=lambda series: series.score or 0.0, default=None)
@@ -372,7 +391,7 @@ def _verdict_columns(assessment: Assessment, now: float) -> dict[str, object]:
     }
 
 
-def _announcement(study: ClaimedStudy, assessment: Assessment) -> dict[str, object]:
+def announcement_of(study: ClaimedStudy, assessment: Assessment) -> dict[str, object]:
     """Say what was found without saying in whom."""
     return {
         "verdict": str(assessment.judgement.verdict),
@@ -384,7 +403,8 @@ def _announcement(study: ClaimedStudy, assessment: Assessment) -> dict[str, obje
     }
 
 
-def _audited(assessment: Assessment) -> dict[str, object]:
+def audited(assessment: Assessment) -> dict[str, object]:
+    """Return what the audit trail is told of a verdict."""
     judgement = assessment.judgement
     return {
         "verdict": str(judgement.verdict),
@@ -395,7 +415,8 @@ def _audited(assessment: Assessment) -> dict[str, object]:
     }
 
 
-def _write_assessment(connection: Connection, study: ClaimedStudy, assessment: Assessment, now: float) -> int:
+def write_assessment(connection: Connection, study: ClaimedStudy, assessment: Assessment, now: float) -> int:
+    """Write an assessment and its findings down, and return its id."""
     result = connection.execute(
         sa.insert(assessments).values(
             study_id=study.id,

@@ -101,6 +101,7 @@ class Recorder:
                 kinds="",
                 standing_hold=False,
                 bypassed=False,
+                late_due=False,
                 received_count=0,
                 revision=0,
                 attempts=0,

@@ -9,15 +9,18 @@ import sqlalchemy as sa
 
 from pacs_guard.domain.lifecycle import ItemState, StudyState
 from pacs_guard.queue.assessing import ASSOCIATION_STALE_SECONDS
+from pacs_guard.queue.bypass import active_bypasses
 from pacs_guard.queue.rows import Outcome
 from pacs_guard.queue.schema import (
     actions,
     associations,
+    audit_events,
     deliveries,
     delivery_items,
     instances,
     notifications,
     refusals,
+    results,
     studies,
     tallies,
 )
@@ -89,7 +92,15 @@ class QueueGauges:
     missing_instances : int
     refusals : int
     bypasses : int
-        By deadline, ever.
+        By deadline or switch, ever.
+    bypass_on : tuple of str
+        Sources whose bypass is switched on.
+    late_findings : int
+        Suspicions in studies that were forwarded before, ever.
+    audit_failing : int
+        Audit events sent in vain so far.
+    results : dict of str to int
+        Studies' results as DICOM objects, by state.
     notifications_waiting : int
     associations_open : int
     """
@@ -103,6 +114,10 @@ class QueueGauges:
     missing_instances: int = 0
     refusals: int = 0
     bypasses: int = 0
+    bypass_on: tuple[str, ...] = ()
+    late_findings: int = 0
+    audit_failing: int = 0
+    results: dict[str, int] = field(default_factory=dict)
     notifications_waiting: int = 0
     associations_open: int = 0
 
@@ -174,6 +189,12 @@ class Reports:
                 missing_instances=_count(connection, instances, instances.c.missing),
                 refusals=_count(connection, refusals, sa.true()),
                 bypasses=_count(connection, actions, actions.c.action == "bypass"),
+                bypass_on=tuple(active_bypasses(connection)),
+                late_findings=_count(connection, actions, actions.c.action == "late finding"),
+                audit_failing=_count(
+                    connection, audit_events, sa.and_(audit_events.c.sent_at.is_(None), audit_events.c.attempts > 0)
+                ),
+                results=_by_state(connection, results),
                 notifications_waiting=_count(
                     connection,
                     notifications,
@@ -254,6 +275,11 @@ def _stages(connection: Connection, now: float) -> tuple[dict[str, int], dict[st
         depth[stage] = count
         oldest[stage] = max(0.0, now - first) if first is not None else 0.0
     return depth, oldest
+
+
+def _by_state(connection: Connection, table: sa.Table) -> dict[str, int]:
+    query = sa.select(table.c.state, sa.func.count()).group_by(table.c.state)
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def _backlog(connection: Connection) -> dict[str, int]:

@@ -16,10 +16,11 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
-REVISION = "0002"
+REVISION = "0003"
 """The migration that these tables correspond to."""
 
 metadata = MetaData(
@@ -45,6 +46,8 @@ studies = Table(
     # a person has to lift it; late instances and later verdicts do not
     Column("standing_hold", Boolean, nullable=False, default=False),
     Column("bypassed", Boolean, nullable=False, default=False),
+    # forwarded without a verdict, and still to be assessed
+    Column("late_due", Boolean, nullable=False, default=False, server_default=false(), index=True),
     # counted apart from the rows of `instances`, for lists
     Column("received_count", Integer, nullable=False, default=0),
     Column("revision", Integer, nullable=False, default=0),

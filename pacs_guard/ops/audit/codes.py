@@ -49,6 +49,7 @@ class EventType(Enum):
     EMERGENCY_OVERRIDE_STOPPED = Code("110138", "Emergency Override Stopped")
     ASSESSED = Code("assessed", "Study assessed for altered pixels", PRIVATE_SCHEME)
     QUARANTINED = Code("quarantined", "Study quarantined", PRIVATE_SCHEME)
+    LATE_FINDING = Code("late-finding", "Suspected alteration in a study already forwarded", PRIVATE_SCHEME)
     RELEASED = Code("released", "Study released from quarantine", PRIVATE_SCHEME)
     REJECTED = Code("rejected", "Study rejected", PRIVATE_SCHEME)
 

@@ -186,6 +186,7 @@ MESSAGES: dict[AuditEvent, _Row] = {
     _E.QUARANTINED: _Row(_ALERT, (*_DECISION, _T.QUARANTINED), "E", (_node(requestor=True),), (_study,), _serious),
     _E.RELEASED: _Row(_ALERT, (*_DECISION, _T.RELEASED), "E", (_person, _node()), (_study,)),
     _E.REJECTED: _Row(_ALERT, (*_DECISION, _T.REJECTED), "E", (_person, _node()), (_study,)),
+    _E.LATE_FINDING: _Row(_ALERT, (_T.LATE_FINDING,), "E", (_node(requestor=True),), (_study,), _serious),
     _E.BYPASSED: _Row(_ALERT, (_T.EMERGENCY_OVERRIDE_STARTED,), "E", (_node(requestor=True),), (_study,), _minor),
     _E.BYPASS_ON: _Row(_ALERT, (_T.EMERGENCY_OVERRIDE_STARTED,), "E", (_person, _node()), (_source,), _minor),
     _E.BYPASS_OFF: _Row(_ALERT, (_T.EMERGENCY_OVERRIDE_STOPPED,), "E", (_person, _node()), (_source,)),

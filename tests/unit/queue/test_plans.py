@@ -40,7 +40,10 @@ def test_no_statement_between_claim_and_delivery_scans_a_growing_table(node, sta
             scans |= {
                 (row[3], statement)
                 for row in plan
-                if row[3].startswith("SCAN") and "CONSTANT" not in row[3] and "SCAN (" not in row[3]
+                if row[3].startswith("SCAN")
+                and "bypass_switches" not in row[3]  # people turn them; it does not grow with the studies
+                and "CONSTANT" not in row[3]
+                and "SCAN (" not in row[3]
             }
     assert any("FROM deliveries" in statement for statement, _ in statements)
     assert scans == set()
