@@ -229,7 +229,7 @@ class SourceSettings(_Section):
         Calling AE titles that belong to it.
     addresses : tuple of str
         Networks it may call from; empty for anywhere.
-    mode, undetermined, detector_failure, longest_hold_seconds
+    mode, undetermined, detector_failure, longest_hold_seconds, altered_as_a_whole
         Its policy; see `pacs_guard.domain.policy.Policy`.
     """
 
@@ -240,10 +240,13 @@ class SourceSettings(_Section):
     undetermined: Fallback = Fallback.FORWARD
     detector_failure: Fallback = Fallback.FORWARD
     longest_hold_seconds: Seconds = 3600.0
+    altered_as_a_whole: Fallback = Fallback.FORWARD
 
     def policy(self) -> Policy:
         """Return the domain's policy."""
-        return Policy(self.mode, self.undetermined, self.detector_failure, self.longest_hold_seconds)
+        return Policy(
+            self.mode, self.undetermined, self.detector_failure, self.longest_hold_seconds, self.altered_as_a_whole
+        )
 
 
 class DestinationSettings(_Section):

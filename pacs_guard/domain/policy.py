@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pacs_guard.domain.verdict import SeriesResult, Severity, Verdict
+from pacs_guard.domain.verdict import FindingKind, SeriesResult, Severity, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -52,12 +52,16 @@ class Policy:
     longest_hold_seconds : float
         How long after its first instance a study may wait for a verdict before it is forwarded without one. A
         suspected study is never forwarded by the passing of time.
+    altered_as_a_whole : Fallback
+        For studies judged clean with a series that was resampled or re-exported as a whole. Harmless re-formatting
+        does that too.
     """
 
     mode: Mode = Mode.ENFORCE
     undetermined: Fallback = Fallback.FORWARD
     detector_failure: Fallback = Fallback.FORWARD
     longest_hold_seconds: float = 3600.0
+    altered_as_a_whole: Fallback = Fallback.FORWARD
 
     def strictest(self, other: Policy) -> Policy:
         """Return the policy that holds whatever either of the two holds."""
@@ -66,6 +70,7 @@ class Policy:
             undetermined=_stricter(self.undetermined, other.undetermined),
             detector_failure=_stricter(self.detector_failure, other.detector_failure),
             longest_hold_seconds=max(self.longest_hold_seconds, other.longest_hold_seconds),
+            altered_as_a_whole=_stricter(self.altered_as_a_whole, other.altered_as_a_whole),
         )
 
 
@@ -144,7 +149,9 @@ def judge(policy: Policy, series: Sequence[SeriesResult], *, failure: str | None
     if verdict is not Verdict.SUSPECTED and failure is not None:
         verdict, reason = Verdict.UNDETERMINED, failure
     if verdict is Verdict.CLEAN:
-        return Judgement(Decision.FORWARD, verdict, reason)
+        whole = _altered_as_a_whole(series)
+        held = whole and policy.mode is Mode.ENFORCE and policy.altered_as_a_whole is Fallback.HOLD
+        return Judgement(Decision.QUARANTINE, verdict, whole) if held else Judgement(Decision.FORWARD, verdict, reason)
     if policy.mode is Mode.SHADOW:
         return Judgement(Decision.FORWARD, verdict, reason, bypassed=True)
     if verdict is Verdict.SUSPECTED:
@@ -153,6 +160,12 @@ def judge(policy: Policy, series: Sequence[SeriesResult], *, failure: str | None
     if fallback is Fallback.HOLD:
         return Judgement(Decision.QUARANTINE, verdict, reason)
     return Judgement(Decision.FORWARD, verdict, reason, bypassed=True)
+
+
+def _altered_as_a_whole(series: Iterable[SeriesResult]) -> str:
+    """Return what the first notice of that kind says; empty if there is none."""
+    said = (one.sentence for result in series for one in result.findings if one.kind is FindingKind.WHOLE)
+    return next(said, "")
 
 
 def suspect_kinds(series: Iterable[SeriesResult]) -> tuple[str, ...]:

@@ -62,3 +62,21 @@ def test_strictest_policy_holds_whatever_either_holds():
     one = Policy(Mode.SHADOW, Fallback.HOLD, Fallback.FORWARD, 5)
     other = Policy(Mode.ENFORCE, Fallback.FORWARD, Fallback.HOLD, 1)
     assert one.strictest(other) == other.strictest(one) == Policy(Mode.ENFORCE, Fallback.HOLD, Fallback.HOLD, 5)
+
+
+@pytest.mark.parametrize(("mode", "wish"), list(itertools.product(Mode, Fallback)))
+def test_what_was_altered_as_a_whole_is_held_only_where_the_policy_says_so(mode, wish):
+    notice = Finding(FindingKind.WHOLE, "d", "resampled", Severity.NOTICE)
+    series = [SeriesResult("1", Verdict.CLEAN, "fine", findings=(notice,))]
+    judgement = judge(Policy(mode, altered_as_a_whole=wish), series)
+    held = mode is Mode.ENFORCE and wish is Fallback.HOLD
+    assert judgement.verdict is Verdict.CLEAN
+    assert (judgement.decision is Decision.QUARANTINE) is held
+    assert judgement.reason == ("resampled" if held else "fine")
+    assert not judgement.bypassed
+
+
+def test_the_stricter_source_decides_on_what_was_altered_as_a_whole():
+    strict = Policy(altered_as_a_whole=Fallback.HOLD)
+    assert Policy().strictest(strict).altered_as_a_whole is Fallback.HOLD
+    assert Policy().strictest(Policy()).altered_as_a_whole is Fallback.FORWARD
