@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pacs_guard.detect.bundle import Bundle, pack_arrays, save_bundle
-from pacs_guard.detect.forensic import FEATURE_NAMES, HEADS, WEIGHTS
+from pacs_guard.detect.cues import FEATURE_NAMES
+from pacs_guard.detect.forensic import HEADS, WEIGHTS
 from training.attack import shams, simulated
 from training.calibration import calibration_sections
 from training.card import CARD, TRAINING_DATA, model_card
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from training.crossval import Scored
     from training.sources import Case
 
-VERSION = "1.1.0"
+VERSION = "1.2.0"
 NETWORKS = 5
 
 

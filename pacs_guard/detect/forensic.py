@@ -11,8 +11,9 @@ import numpy as np
 
 from pacs_guard.detect.classifier import Classifier, single_threaded
 from pacs_guard.detect.conformal import CleanScores
+from pacs_guard.detect.cues import FEATURE_NAMES, cues_at, extent_of, sentence_of
 from pacs_guard.detect.detector import DetectorResult
-from pacs_guard.detect.features import Raster, dense_feature_names, lung_feature_names, measure_slice
+from pacs_guard.detect.features import Raster, measure_slice
 from pacs_guard.detect.scoremap import NOTHING, Peak, agreement, highest, peaks, slice_map
 from pacs_guard.detect.seriestraces import altered_as_a_whole, copied_noise
 from pacs_guard.domain.verdict import Box, Finding, FindingKind, SliceScore
@@ -30,20 +31,11 @@ if TYPE_CHECKING:
 
 WEIGHTS = "weights.npz"
 HEADS = (FindingKind.FB, FindingKind.FM)
-FEATURE_NAMES = {FindingKind.FB: lung_feature_names(), FindingKind.FM: dense_feature_names()}
 
 _THREADS = 2
 _BOX_MM = 32.0
 _SMOOTHING_MM = {FindingKind.FB: 5.0, FindingKind.FM: 3.0}
 _LEAST_AXIAL_COSINE = 0.8
-_CLAIMS = {
-    FindingKind.FB: ("lung tissue", "as where a tumour was removed"),
-    FindingKind.FM: ("soft tissue", "as where a tumour was injected"),
-}
-_CUES = {
-    FindingKind.FB: ("lung dog1.2 16 mm", "lung corner 16 mm"),
-    FindingKind.FM: ("dense dog1.2 10 mm", "dense corner 10 mm"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +170,8 @@ class ForensicDetector:
         spacing = (volume.spacing_mm[0], *scored.raster.spacing_mm)
         for kind, maps in agreed.items():
             for peak in peaks(maps, spacing, float(self._points[of][kind.lower()])):
-                finding = self._finding(volume, scored.raster, kind, peak, of)
-                findings.append(finding)
+                extent = extent_of(maps, peak, spacing)
+                findings.append(self._finding(volume, scored.raster, kind, peak, extent))
         score = max(highest(maps).score for maps in agreed.values())
         copied = copied_noise(volume, self.name)
         if copied is not None:
@@ -195,16 +187,15 @@ class ForensicDetector:
             p_value=self._clean[of].p_value("any", score),
         )
 
-    def _finding(self, volume: Volume, raster: Raster, kind: FindingKind, peak: Peak, of: str) -> Finding:
+    def _finding(
+        self, volume: Volume, raster: Raster, kind: FindingKind, peak: Peak, extent: dict[str, float]
+    ) -> Finding:
+        of = "series" if len(volume.hu) > 1 else "slice"
         x, y = raster.x(peak.column), raster.y(peak.row)
-        cues = _cues(volume, kind, peak)
-        tissue, claim = _CLAIMS[kind]
+        cues = cues_at(volume, kind, peak)
         p_value = self._clean[of].p_value(kind.lower(), peak.score)
-        sentence = (
-            f"The noise at column {x:.0f}, row {y:.0f} of slice {peak.index + 1} of {len(volume.hu)} is not the "
-            f"scanner's: its grain is {100 * cues['grain_ratio']:.0f} % and its finest pattern "
-            f"{100 * cues['finest_ratio']:.0f} % of that in the {tissue} of the same slice, {claim}."
-        )
+        place = f"column {x:.0f}, row {y:.0f} of slice {peak.index + 1} of {len(volume.hu)}"
+        sentence = sentence_of(kind, place, cues)
         if of == "slice":
             sentence += " Only this one slice was there to judge."
         return Finding(
@@ -219,7 +210,7 @@ class ForensicDetector:
             y=y,
             box=_box(volume, x, y),
             position_mm=volume.position_of(peak.index, x, y),
-            cues={**cues, "clean_patients": float(self._clean[of].patients)},
+            cues={**cues, **extent, "clean_patients": float(self._clean[of].patients)},
         )
 
     def _scored_copy(self, volume: Volume, copied: Finding) -> Finding:
@@ -260,18 +251,6 @@ def _slice_score(volume: Volume, scored: SeriesMaps, index: int) -> SliceScore:
         x=scored.raster.x(place.column),
         y=scored.raster.y(place.row),
     )
-
-
-def _cues(volume: Volume, kind: FindingKind, peak: Peak) -> dict[str, float]:
-    """Measure the finding's slice again and return what spoke there, as ratios to the rest of the slice."""
-    measured = measure_slice(volume.hu[peak.index], volume.spacing_mm[1:])
-    if measured is None:
-        raise DetectorError(f"slice {peak.index} had lung when it was scored, and has none now")
-    sites = measured.lung if kind is FindingKind.FB else measured.dense
-    here = int(np.flatnonzero((sites.rows == peak.row) & (sites.columns == peak.column))[0])
-    names = FEATURE_NAMES[kind]
-    grain, finest = (float(np.exp(sites.features[here, names.index(name)])) for name in _CUES[kind])
-    return {"grain_ratio": round(grain, 4), "finest_ratio": round(finest, 4)}
 
 
 def _box(volume: Volume, x: float, y: float) -> Box:

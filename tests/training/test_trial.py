@@ -3,7 +3,8 @@ import pytest
 from scipy import ndimage
 
 from pacs_guard.detect.classifier import Classifier
-from pacs_guard.detect.forensic import FEATURE_NAMES, HEADS, Head
+from pacs_guard.detect.cues import FEATURE_NAMES
+from pacs_guard.detect.forensic import HEADS, Head
 from pacs_guard.domain.verdict import FindingKind
 from pacs_guard.domain.volume import Volume
 from training.sources import Case, Label

@@ -6,7 +6,8 @@ from scipy import ndimage
 
 from pacs_guard.detect.bundle import load_bundle, pack_arrays, save_bundle
 from pacs_guard.detect.classifier import Classifier
-from pacs_guard.detect.forensic import FEATURE_NAMES, HEADS, WEIGHTS
+from pacs_guard.detect.cues import FEATURE_NAMES
+from pacs_guard.detect.forensic import HEADS, WEIGHTS
 from pacs_guard.domain.volume import AssembledSeries, Volume
 
 SPACING = 0.9

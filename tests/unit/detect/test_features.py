@@ -2,14 +2,13 @@ import numpy as np
 import pytest
 
 from pacs_guard.detect.features import (
-    BANDS,
     Raster,
     dense_feature_names,
-    log_bands,
     lung_feature_names,
     measure_slice,
     noise_map,
 )
+from pacs_guard.detect.texture import BANDS, filtered, log_strength
 
 PLACE = (90, 160)
 
@@ -104,7 +103,7 @@ def test_the_noise_map_is_warm_where_noise_was_altered_and_empty_away_from_the_l
 
 def test_bands_go_from_fine_to_coarse():
     rng = np.random.default_rng(0)
-    bands = log_bands(rng.normal(0, 20, (64, 64)).astype(np.float32)).mean(axis=(1, 2))
+    bands = log_strength(filtered(rng.normal(0, 20, (64, 64)).astype(np.float32))).mean(axis=(1, 2))
     assert len(bands) == len(BANDS)
     assert bands[0] == bands.max()
     assert bands[-1] == bands.min()
