@@ -40,6 +40,8 @@ def exported() -> dict[str, set[str]]:
         depth={"detect": 1},
         oldest_seconds={"detect": 1.0},
         delivery_backlog={"pacs": 1},
+        bypass_on=("ct-1",),
+        results={"failed": 1},
     )
     registry.register(
         NodeCollector(gauges=lambda: gauges, free_bytes=lambda: 1, models={"forensic": "1"}, roles=lambda: {"ops": 1.0})
