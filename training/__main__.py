@@ -95,7 +95,11 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 def _add_amounts(parser: argparse.ArgumentParser) -> None:
     from training.settings import CONFIGURATION  # noqa: PLC0415  # commands import what they need
 
-    parser.add_argument("--cache", type=Path, help="folder of pictures and features; OUT/cache if not given")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        help="folder of pictures and features; OUT/cache if not given, for one model ~/.cache/pacs-guard",
+    )
     parser.add_argument("--config", type=Path, default=CONFIGURATION, help="folder of the experiments' files")
     parser.add_argument("--size", default="small", help="a section of sizes.toml: small or full")
     parser.add_argument("--weights", default="imagenet", help="imagenet, none, a weights file, or a folder of them")
