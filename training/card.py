@@ -123,9 +123,11 @@ def _calibration_lines(manifest: dict[str, Any]) -> list[str]:
 
 
 _WHAT = """Looks for altered noise texture over the lungs of every axial CT slice. Two heads of small networks work on
-hand-made residual features: one in lung tissue (removed tumours, FB), one in soft tissue in and on the lungs
-(injected tumours, FM). Features are relative to the same tissue of the same slice; headers, the shape of what is
-seen and absolute Hounsfield units do not enter. It assists people; it is no medical device."""
+hand-made residual features (strength, energy, tails, asymmetry, correlation of pixels): one in lung tissue (removed
+tumours, FB), one in soft tissue in and on the lungs (injected tumours, FM). Features are relative to the same tissue of
+the same slice; headers, the shape of what is seen and absolute Hounsfield units do not enter. Whole series are also
+searched for noise that repeats the place that CT-GAN's code copies it from, and for traces of resampling or of few grey
+levels over all of the series. It assists people; it is no medical device."""
 
 _LIMITS = """## Limits
 
@@ -133,9 +135,13 @@ _LIMITS = """## Limits
 - All altered slices come from one data set, all clean series from others. Within-slice negatives, within-slice
   normalisation and the figures for the place found guard against learning the source; the slice AUC against clean
   slices does not rule it out.
-- Whole series are judged strictly, above the highest of few clean patients: at that point most simulated injections,
-  and removals touched up with copied noise, were missed.
+- Whole series are judged strictly, above the highest of few clean patients. At that point most simulated injections are
+  missed, and removals whose noise was copied are found by the copy where the search for it applies: the place that
+  CT-GAN's code takes noise from.
 - Only single altered slices of the attack were to be had. The agreement between neighbouring slices, which a series is
-  judged by, was measured on clean series and on simulated edits of them. The networks had seen such edits in other
-  patients' series, so these figures say little about another attack.
+  judged by, was measured on clean series and on simulated edits of them. The networks had seen CT-GAN's touch-up in
+  other patients' series; the other simulated attacks are unseen, and simple: another generator may fare differently.
+- Features were chosen among five variants by the same cross-validation that the figures are from (strengths alone, with
+  moments, with the other tissue, with both, and a second stage on the maps): the figures are a little optimistic.
+- Real nodules that a radiologist marked are those of one patient.
 - Slices without lung, other than axial, and other modalities are not judged."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pacs_guard.detect.forensic import HEADS, Head, score_slice
-from pacs_guard.detect.scoremap import NOTHING, agreement, highest
+from pacs_guard.detect.scoremap import NOTHING, agreement, highest, peaks
 from training.examples import training_rows
 from training.networks import fit_classifier
 from training.protocol import folds_by_group
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from training.sources import Case, Label
 
 FOLDS = 5
+_MARKS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,10 @@ class HeadScore:
 
 @dataclass(frozen=True, slots=True)
 class ScoredSlice:
-    """What unseen networks say of one slice."""
+    """What unseen networks say of one slice.
+
+    `heads` holds each head's highest place, `marks` up to ten places of each head, highest first.
+    """
 
     source: str
     group: str
@@ -44,6 +48,7 @@ class ScoredSlice:
     labels: tuple[Label, ...]
     pixel_mm: tuple[float, float]
     heads: dict[FindingKind, HeadScore]
+    marks: dict[FindingKind, tuple[HeadScore, ...]] = field(default_factory=dict)
 
     @property
     def place(self) -> HeadScore:
@@ -133,7 +138,7 @@ def raw_scores(
 def with_lines(scored: Scored, lines: Sequence[Mapping[FindingKind, tuple[float, float]]]) -> Scored:
     """Apply each fold's line to its scores."""
     return Scored(
-        [replace(one, heads=_apply(one.heads, lines[one.fold])) for one in scored.slices],
+        [_with_line(one, lines[one.fold]) for one in scored.slices],
         [
             replace(one, scores={kind: _line(lines[one.fold][kind], score) for kind, score in one.scores.items()})
             for one in scored.series
@@ -175,14 +180,16 @@ def _score(heads: Mapping[FindingKind, Head], slices: Iterable[MeasuredSlice], f
 def _scored_slice(
     one: MeasuredSlice, maps: Mapping[FindingKind, np.ndarray[tuple[int, ...], np.dtype[np.float32]]], fold: int
 ) -> ScoredSlice:
-    heads = {}
+    heads, marks = {}, {}
     for kind, scores in maps.items():
         peak = highest(scores[None])
         heads[kind] = HeadScore(peak.score, one.raster.x(peak.column), one.raster.y(peak.row))
+        places = peaks(scores[None], (1.0, *one.raster.spacing_mm), NOTHING, _MARKS)
+        marks[kind] = tuple(HeadScore(at.score, one.raster.x(at.column), one.raster.y(at.row)) for at in places)
     case = one.case
     spacing = case.volume.spacing_mm
     name = f"{case.name}:{one.index}" if len(case.volume.hu) > 1 else case.name
-    return ScoredSlice(case.source, case.group, name, fold, case.target, case.labels, spacing[1:], heads)
+    return ScoredSlice(case.source, case.group, name, fold, case.target, case.labels, spacing[1:], heads, marks)
 
 
 def _scored_series(
@@ -193,6 +200,14 @@ def _scored_series(
         for kind in HEADS
     }
     return ScoredSeries(case.source, case.group, case.name, fold, len(case.volume.hu), bool(case.labels), scores)
+
+
+def _with_line(one: ScoredSlice, line: Mapping[FindingKind, tuple[float, float]]) -> ScoredSlice:
+    marks = {
+        kind: tuple(replace(mark, score=_line(line[kind], mark.score)) for mark in places)
+        for kind, places in one.marks.items()
+    }
+    return replace(one, heads=_apply(one.heads, line), marks=marks)
 
 
 def _apply(

@@ -16,7 +16,9 @@ from training.calibration import calibration_sections
 from training.card import CARD, TRAINING_DATA, model_card
 from training.crossval import comparable, fit_heads, raw_scores, score_lines
 from training.examples import MeasuredSlice, measure, rows_of
+from training.froc import froc_of
 from training.networks import fit_classifier
+from training.nodules import nodule_figures
 from training.protocol import auc, folds_by_group
 from training.report import Figure, clean_scores, detections_of, figures_of
 from training.sources import read_all
@@ -63,6 +65,8 @@ def evaluate(raw: Scored, slices: Measured, *, seed: int, say: Callable[[str], N
     figures = [
         *figures_of(scored),
         *detections_of(scored, points["slice"]),
+        *froc_of(scored),
+        *nodule_figures(slices.real, _drawn(slices.made), scored.heads_by_patient()),
         *trial_figures(trials, points["series"], "at the series point"),
         *trial_figures(trials, _highest_clean(calibration), "over every clean series (no smaller p-value exists)"),
         *permutation_check(slices.real, seed=seed),
@@ -156,6 +160,10 @@ def _shuffled_areas(slices: Sequence[MeasuredSlice], kind: FindingKind, seed: in
 
 def _highest_clean(calibration: dict[str, Any]) -> dict[str, float]:
     return {head.lower(): max(scores[-1] for scores in calibration["series"][head.lower()]) for head in HEADS}
+
+
+def _drawn(made: Sequence[MeasuredSlice]) -> list[MeasuredSlice]:
+    return [one for one in made if one.case.hard]
 
 
 def _cases(slices: Sequence[MeasuredSlice]) -> list[Case]:

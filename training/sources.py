@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pacs_guard.assemble import assemble_study, find_instances
 from pacs_guard.domain.verdict import FindingKind
 from pacs_guard.errors import ConfigurationError
+from training.lidc import read_nodules
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from pacs_guard.domain.volume import AssembledSeries, Volume
 
@@ -61,6 +62,8 @@ class Case:
         Tampered places on or near the slice; empty for clean series.
     hard : tuple of (int, int)
         Columns and rows of places that look like tampering and are none.
+    nodules : mapping of int to tuple of (float, float)
+        By slice, columns and rows of nodules that radiologists marked.
     """
 
     source: str
@@ -69,6 +72,7 @@ class Case:
     volume: Volume
     labels: tuple[Label, ...] = ()
     hard: tuple[tuple[int, int], ...] = ()
+    nodules: Mapping[int, tuple[tuple[float, float], ...]] = field(default_factory=dict)
 
     @property
     def target(self) -> Label | None:
@@ -146,9 +150,11 @@ def tampered_slices(folder: Path) -> Iterator[Case]:
 def clean_series(folder: Path) -> Iterator[Case]:
     """Yield every untampered series, and every single slice, under `folder`: one folder for each patient.
 
-    In folders of single slices the patient is the file name's part before the first underscore.
+    In folders of single slices the patient is the file name's part before the first underscore. Radiologists' marks are
+    read from XML files in the folder (LIDC-IDRI).
     """
     for collection in sorted(one for one in folder.iterdir() if one.is_dir()):
+        marks = _marks(collection)
         for series in _assembled(collection):
             if series.volume is None:
                 continue
@@ -156,7 +162,8 @@ def clean_series(folder: Path) -> Iterator[Case]:
             many = collection.name.startswith(_MANY_PATIENTS)
             group = file.stem.split("_")[0] if many else collection.name
             name = file.stem if many else (file.parent.name if file.parent != collection else collection.name)
-            yield Case(collection.name, f"clean:{group}", name, series.volume)
+            nodules = {i: marks[uid] for i, uid in enumerate(series.volume.sop_uids) if uid in marks}
+            yield Case(collection.name, f"clean:{group}", name, series.volume, nodules=nodules)
 
 
 def read_all(data: Path) -> list[Case]:
@@ -190,6 +197,15 @@ def read_slice(path: Path) -> Volume | None:
 def _assembled(path: Path) -> Iterator[AssembledSeries]:
     instances, _ = find_instances([path])
     return assemble_study(instances, Path("/"), split_gaps=True, from_network=False)
+
+
+def _marks(folder: Path) -> dict[str, tuple[tuple[float, float], ...]]:
+    marks: dict[str, tuple[tuple[float, float], ...]] = {}
+    for path in sorted(folder.rglob("*.xml")):
+        for nodule in read_nodules(path):
+            for uid, mark in nodule.marks.items():
+                marks[uid] = (*marks.get(uid, ()), (mark.x, mark.y))
+    return marks
 
 
 def _only(series: Iterator[AssembledSeries]) -> AssembledSeries:

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import ndimage
 
+from pacs_guard.detect.copied import LEAST_STRENGTH, find_copy
 from pacs_guard.detect.forensic import HEADS, score_volume
-from pacs_guard.detect.lungs import lung_mask
 from pacs_guard.detect.scoremap import NOTHING, agreement
-from pacs_guard.domain.verdict import FindingKind
-from pacs_guard.simulate import inject_nodule, remove_nodule
-from pacs_guard.simulate.cube import CUBE_MM
+from training.attack import ATTACKS, simulate_series
 from training.protocol import group_bootstrap
 from training.report import HIT_MM, Figure
 
@@ -24,44 +21,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pacs_guard.detect.forensic import Head
+    from pacs_guard.domain.verdict import FindingKind
     from pacs_guard.domain.volume import Volume
+    from training.attack import Altered
     from training.sources import Case
 
-_REACH_MM = 26.0
-_SCORED_MM = 14.0
+COPIES_NOISE = frozenset({"ctgan"})
+"""Attack whose touch-up copies noise; in the others' copies the search for it is left out, which spares time."""
+
+TRAINED_ON = frozenset({"ctgan", "ctgan-gaussian"})
+"""Attacks of whose kind the networks see copies of other patients; every other one is unseen."""
+
+_SCORED_MM = 9.0
 _LEAST_SLICES = 12
-_TRIES = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """A way of altering a series.
-
-    Attributes
-    ----------
-    name : str
-        For reports.
-    kind : FindingKind or None
-        What a detector should say; None for an edit that generates nothing.
-    noise : str
-        What the touch-up blends over the place.
-    copies : int
-        For each series.
-    """
-
-    name: str
-    kind: FindingKind | None
-    noise: Literal["copied", "gaussian"] = "gaussian"
-    copies: int = 3
-
-
-EDITS = (
-    Edit("FB, Gaussian touch-up", FindingKind.FB),
-    Edit("FB, copied noise", FindingKind.FB, "copied", copies=2),
-    Edit("FM, Gaussian touch-up", FindingKind.FM),
-    Edit("FM, copied noise", FindingKind.FM, "copied", copies=2),
-    Edit("sham: cut, resampled and pasted back", None, copies=2),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,22 +42,29 @@ class Trial:
 
     Attributes
     ----------
-    edit : Edit
+    attack : str
+        One of `ATTACKS`.
+    kind : FindingKind or None
+        What was done; None for a sham.
     group : str
         Patient.
     scores : dict of FindingKind to float
         Highest score within 16 mm of the place, on the series' agreed maps.
+    copied : bool
+        Whether the place's noise was found to repeat that of another.
     """
 
-    edit: Edit
+    attack: str
+    kind: FindingKind | None
     group: str
     scores: dict[FindingKind, float]
+    copied: bool = False
 
 
 def run_trials(
-    cases: Iterable[Case], heads_for: Mapping[str, Mapping[FindingKind, Head]], *, seed: int
+    cases: Iterable[Case], heads_for: Mapping[str, Mapping[FindingKind, Head]], *, seed: int, copies: int = 1
 ) -> Iterator[Trial]:
-    """Alter every clean series some times over and judge the copies.
+    """Alter every clean series once by each attack, as removal and as injection in turn, and judge the copies.
 
     Parameters
     ----------
@@ -95,27 +74,49 @@ def run_trials(
         From a patient to heads, made comparable, that never saw this patient.
     seed : int
         Of places and textures.
+    copies : int
+        For each series and attack.
     """
-    for case in cases:
-        if case.labels or len(case.volume.hu) < _LEAST_SLICES:
-            continue
-        rng = np.random.default_rng(seed)
-        for edit in EDITS:
-            for _ in range(edit.copies):
-                site, part = _altered(case.volume, edit, rng)
-                yield Trial(edit, case.group, _scores_at(part, site, heads_for[case.group]))
+    judged = [case for case in cases if not case.labels and len(case.volume.hu) >= _LEAST_SLICES]
+    for turn, case in enumerate(judged):
+        for number, attack in enumerate(ATTACKS.values()):
+            kind = attack.kinds[(turn + number) % len(attack.kinds)] if attack.kinds else None
+            # places and sizes of their own: one draw for all would make one lucky place count for every attack
+            for one in simulate_series(case.volume, attack.name, kind, copies, seed + number):
+                yield _trial(one, case.group, heads_for[case.group])
+
+
+def _trial(altered: Altered, group: str, heads: Mapping[FindingKind, Head]) -> Trial:
+    part, site = altered.slab()
+    scores = _scores_at(part, site, heads)
+    name = altered.attack.name
+    return Trial(name, altered.kind, group, scores, name in COPIES_NOISE and _copied_at(altered))
+
+
+def _copied_at(altered: Altered) -> bool:
+    volume = altered.whole()
+    copy = find_copy(volume.hu, volume.spacing_mm)
+    if copy is None or copy.strength < LEAST_STRENGTH:
+        return False
+    _, row_mm, column_mm = volume.spacing_mm
+    return float(np.hypot((copy.row - altered.site[1]) * row_mm, (copy.column - altered.site[2]) * column_mm)) <= HIT_MM
 
 
 def trial_figures(trials: Iterable[Trial], point: Mapping[str, float], where: str, *, seed: int = 0) -> list[Figure]:
     """Return how often each edit reaches `point` (`where` names it), with patient-bootstrap intervals."""
-    by_edit: dict[Edit, list[Trial]] = defaultdict(list)
-    for trial in trials:
-        by_edit[trial.edit].append(trial)
+    every = list(trials)
+    by_edit: dict[str, list[Trial]] = defaultdict(list)
+    for trial in every:
+        by_edit[f"{trial.kind or 'SHAM'}, {trial.attack}"].append(trial)
+        if trial.kind is not None and trial.attack not in TRAINED_ON:
+            by_edit[f"{trial.kind}, all unseen attacks"].append(trial)
     return [_figure(edit, members, point, where, seed) for edit, members in by_edit.items()]
 
 
-def _figure(edit: Edit, members: Sequence[Trial], point: Mapping[str, float], where: str, seed: int) -> Figure:
-    found = np.array([any(one.scores[kind] >= point[kind.lower()] for kind in HEADS) for one in members], float)
+def _figure(edit: str, members: Sequence[Trial], point: Mapping[str, float], where: str, seed: int) -> Figure:
+    found = np.array(
+        [one.copied or any(one.scores[kind] >= point[kind.lower()] for kind in HEADS) for one in members], float
+    )
     groups = [one.group for one in members]
 
     def share(rows: NDArray[np.intp]) -> float:
@@ -128,60 +129,7 @@ def _figure(edit: Edit, members: Sequence[Trial], point: Mapping[str, float], wh
         low, high = float(max(0.0, found[0] - slack)), float(min(1.0, found[0] + slack))
     n = f"{int(found.sum())} of {len(members)} copies of series of {len(set(groups))} patients"
     protocol = f"SIMULATED edits of unseen patients' clean series, found within {HIT_MM:g} mm {where}"
-    return Figure(f"series, {edit.name}", float(found.mean()), low, high, n, protocol)
-
-
-def _altered(volume: Volume, edit: Edit, rng: np.random.Generator) -> tuple[tuple[int, int, int], Volume]:
-    """Return the place and the slices around it, altered."""
-    half = int(np.ceil(_REACH_MM / volume.spacing_mm[0]))
-    for _ in range(_TRIES):
-        index = int(rng.integers(len(volume.hu)))
-        rows, columns = np.nonzero(lung_mask(volume.hu[index], volume.spacing_mm[1:]))
-        if rows.size < 2000:
-            continue
-        drawn = int(rng.integers(rows.size))
-        first = max(0, index - half)
-        part = cut_slices(volume, first, index + half + 1)
-        site = (index - first, int(rows[drawn]), int(columns[drawn]))
-        return site, _edited(part, site, edit, rng)
-    raise ValueError("no lung to alter was met in the series")
-
-
-def _edited(part: Volume, site: tuple[int, int, int], edit: Edit, rng: np.random.Generator) -> Volume:
-    seed = int(rng.integers(1 << 30))
-    if edit.kind is None:
-        return resampled_only(part, site)
-    if edit.kind is FindingKind.FB:
-        return remove_nodule(part, site, seed=seed, noise=edit.noise)
-    return inject_nodule(part, site, diameter_mm=float(rng.uniform(7, 16)), seed=seed, noise=edit.noise)
-
-
-def resampled_only(volume: Volume, site: tuple[int, int, int]) -> Volume:
-    """Return a copy with a cube of 32 mm resampled to 1 mm and back, and nothing generated."""
-    edges = [max(1, round(CUBE_MM / spacing)) for spacing in volume.spacing_mm]
-    starts = [
-        max(0, min(at - edge // 2, length - edge))
-        for at, edge, length in zip(site, edges, volume.hu.shape, strict=True)
-    ]
-    z, y, x = (slice(start, start + edge) for start, edge in zip(starts, edges, strict=True))
-    box = (z, y, x)
-    hu = volume.hu.copy()
-    cube = hu[box].astype(np.float32)
-    small = ndimage.zoom(cube, [CUBE_MM / n for n in cube.shape], order=3, mode="nearest")
-    back = ndimage.zoom(small, [n / m for n, m in zip(cube.shape, small.shape, strict=True)], order=3, mode="nearest")
-    hu[box] = np.clip(np.trunc(back), -1024, 3071).astype(np.int16)
-    return replace(volume, hu=hu)
-
-
-def cut_slices(volume: Volume, first: int, last: int) -> Volume:
-    """Return slices `first` to before `last` as a volume of their own."""
-    return replace(
-        volume,
-        hu=volume.hu[first:last].copy(),
-        padding=None if volume.padding is None else volume.padding[first:last],
-        positions_mm=volume.positions_mm[first:last],
-        sop_uids=volume.sop_uids[first:last],
-    )
+    return Figure(f"series, {edit}", float(found.mean()), low, high, n, protocol)
 
 
 def _scores_at(part: Volume, site: tuple[int, int, int], heads: Mapping[FindingKind, Head]) -> dict[FindingKind, float]:

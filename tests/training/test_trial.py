@@ -7,8 +7,12 @@ from pacs_guard.detect.cues import FEATURE_NAMES
 from pacs_guard.detect.forensic import HEADS, Head
 from pacs_guard.domain.verdict import FindingKind
 from pacs_guard.domain.volume import Volume
+from training import trial
+from training.attack import ATTACKS, Attack
+from training.attack.boxes import box_of_mm
+from training.attack.target import patch
 from training.sources import Case, Label
-from training.trial import EDITS, Trial, resampled_only, run_trials, trial_figures
+from training.trial import Trial, run_trials, trial_figures
 
 WHITE = {FindingKind.FB: "lung whiteness 16 mm", FindingKind.FM: "dense whiteness 10 mm"}
 
@@ -39,15 +43,23 @@ def whiteness_heads():
     return heads
 
 
-def test_white_touch_up_noise_scores_higher_than_resampling_alone(volume):
+def white(target, rng):
+    """Put white noise into 30 mm around the site."""
+    box = box_of_mm(target.hu.shape, target.spacing_mm, target.site, 30.0)
+    return patch(box, -850 + 18 * rng.standard_normal(target.hu[box].shape))
+
+
+def test_white_noise_scores_higher_than_resampling_alone(volume, monkeypatch):
+    monkeypatch.setitem(ATTACKS, "white", Attack("white", (FindingKind.FB,), "White noise.", white))
+    monkeypatch.setattr(trial, "ATTACKS", {name: ATTACKS[name] for name in ("white", "sham-resample")})
     case = Case("clean", "clean:a", "a", volume)
     trials = list(run_trials([case], {"clean:a": whiteness_heads()}, seed=0))
-    assert len(trials) == sum(edit.copies for edit in EDITS)
-    highest = {
-        edit: np.median([trial.scores[FindingKind.FB] for trial in trials if trial.edit == edit])
-        for edit in (EDITS[0], EDITS[-1])
-    }
-    assert highest[EDITS[0]] > highest[EDITS[-1]] + 1
+    assert [(one.attack, one.kind, one.group, one.copied) for one in trials] == [
+        ("white", FindingKind.FB, "clean:a", False),
+        ("sham-resample", None, "clean:a", False),
+    ]
+    altered, resampled = (one.scores[FindingKind.FB] for one in trials)
+    assert altered > resampled + 1
 
 
 def test_tampered_cases_are_no_material_for_trials(volume):
@@ -55,22 +67,12 @@ def test_tampered_cases_are_no_material_for_trials(volume):
     assert list(run_trials([tampered], {}, seed=0)) == []
 
 
-def test_resampling_alone_changes_only_the_cube_and_softens_it(volume):
-    other = resampled_only(volume, (7, 130, 72))
-    changed = other.hu != volume.hu
-    rows, columns = np.nonzero(changed[7])
-    assert rows.min() >= 114
-    assert rows.max() < 147
-    assert columns.min() >= 56
-    assert columns.max() < 89
-    assert not changed[0].any()
-
-
 def test_figures_count_either_head_and_say_that_the_edits_are_simulated():
     quiet, loud = dict.fromkeys(HEADS, -5.0), {FindingKind.FB: -5.0, FindingKind.FM: 4.0}
-    trials = [Trial(EDITS[0], f"clean:{i % 2}", loud if i < 3 else quiet) for i in range(4)]
-    (figure,) = trial_figures(trials, {"fb": 3.0, "fm": 3.0}, "at 3")
-    assert figure.value == 0.75
+    trials = [Trial("native", FindingKind.FM, f"clean:{i % 2}", loud if i < 3 else quiet) for i in range(4)]
+    figure, unseen = trial_figures(trials, {"fb": 3.0, "fm": 3.0}, "at 3")
+    assert (figure.name, unseen.name) == ("series, FM, native", "series, FM, all unseen attacks")
+    assert figure.value == unseen.value == 0.75
     assert figure.n == "3 of 4 copies of series of 2 patients"
     assert "SIMULATED" in figure.protocol
     assert figure.protocol.endswith("at 3")
@@ -78,7 +80,15 @@ def test_figures_count_either_head_and_say_that_the_edits_are_simulated():
 
 def test_copies_that_all_fared_alike_still_have_an_interval():
     quiet = dict.fromkeys(HEADS, -5.0)
-    trials = [Trial(EDITS[0], f"clean:{i % 5}", quiet) for i in range(10)]
+    trials = [Trial("sham-ball", None, f"clean:{i % 5}", quiet) for i in range(10)]
     (figure,) = trial_figures(trials, {"fb": 3.0, "fm": 3.0}, "at 3")
     assert (figure.value, figure.low) == (0.0, 0.0)
     assert figure.high == pytest.approx(0.522, abs=0.001)  # exact bound, none of 5
+
+
+def test_noise_that_was_found_twice_counts_as_found():
+    quiet = dict.fromkeys(HEADS, -5.0)
+    trials = [Trial("ctgan", FindingKind.FB, f"clean:{i}", quiet, copied=i == 0) for i in range(2)]
+    (figure,) = trial_figures(trials, {"fb": 3.0, "fm": 3.0}, "at 3")
+    assert figure.name == "series, FB, ctgan"  # its kind was trained on: it is not among the unseen ones
+    assert figure.value == 0.5
