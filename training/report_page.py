@@ -49,7 +49,7 @@ def page(folder: Path, run: dict[str, Any], results: Sequence[Result]) -> str:
             _HOW_TO_READ,
             *(f'<p class="random">{escape(one)}.</p>' for one in warnings),
             f"<nav>{' '.join(links)}</nav>",
-            "<h2>All experiments: AUC, every picture scored by a classifier not fitted on it</h2>",
+            "<h2>All experiments: AUC over all parts</h2>",
             _summary(by_experiment, titles),
             *(_experiment(folder, name, titles.get(name, name), by_experiment[name]) for name in names),
             _made_by(run),
