@@ -69,7 +69,8 @@ def _examine(settings: Settings) -> Iterator[Diagnosis]:
     yield from _decoders()
     for name in settings.detect.detectors:
         yield _guarded(f"detector {name}", partial(_detector, name))
-    for destination in settings.destinations:
+    results = settings.results.destination
+    for destination in (*settings.destinations, *([results] if results is not None else [])):
         yield _guarded(f"destination {destination.name}", partial(_answers, settings, destination))
 
 

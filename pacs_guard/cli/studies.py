@@ -112,7 +112,11 @@ def show_study(config: Path | None, reference: str, *, json: bool) -> None:
     if json:
         from dataclasses import asdict
 
-        print_json(asdict(details) | {"evidence_folder": str(folder) if folder else None})
+        more = {
+            "evidence_folder": str(folder) if folder else None,
+            "results": stores.results.of_study(details.summary.id),
+        }
+        print_json(asdict(details) | more)
         return
     console = output.console()
     one = details.summary
@@ -127,6 +131,10 @@ def show_study(config: Path | None, reference: str, *, json: bool) -> None:
         console.print(f"  evidence: {folder}", highlight=False)
         for picture in sorted(folder.rglob("*.png")):
             console.print(f"  picture:  {picture}", highlight=False)
+    for result in stores.results.of_study(one.id):
+        to = f" to {result['destination']}" if result["destination"] else ""
+        error = result["last_error"] or ""
+        console.print(f"  results{to}: {result['state']} {error}", highlight=False, markup=False)
     for delivery in details.deliveries:
         console.print(
             f"  to {delivery['destination']}: {delivery['state']} {delivery['instances']}"
@@ -169,6 +177,8 @@ def retry_study(config: Path | None, reference: str, *, destination: str | None,
     if count:
         stores.review.note_retry(study, who=who, reason=reason)
     typer.echo(f"study {study}: {count} instance(s) will be sent again")
+    if destination is None and (results := stores.results.retry(study)):
+        typer.echo(f"study {study}: {results} result(s) will be made or sent again")
 
 
 def release_study(config: Path | None, reference: str, *, who: str, reason: str) -> None:

@@ -241,12 +241,13 @@ class Results:
             mine = result_objects.c.result_id == delivery.id
             found = connection.execute(sa.select(result_objects.c.state).where(mine)).scalars()
             state = _state_of(set(found), give_up=retry_in is None and error is not None)
-            changes: dict[str, Any] = {"state": state, "last_error": error}
+            changes: dict[str, Any] = {"state": state, "last_error": error, "lease_owner": None, "lease_until": None}
             if state is ResultState.SENDING:
                 changes |= {"attempts": results.c.attempts + 1, "not_before": now + (retry_in or 0.0)}
             else:
                 changes["finished_at"] = now
-            _update(connection, delivery.id, lease_owner=None, lease_until=None, **changes)
+            # another sender may have taken over meanwhile
+            connection.execute(sa.update(results).where(_leased_to(delivery)).values(**changes))
         return state
 
     def postpone(self, delivery: ClaimedDelivery) -> None:
@@ -255,6 +256,23 @@ class Results:
             connection.execute(
                 sa.update(results).where(_leased_to(delivery)).values(lease_owner=None, lease_until=None)
             )
+
+    def retry(self, study_id: int) -> int:
+        """Make or send again what failed of a study's results, and return how many results that is."""
+        failed = sa.and_(results.c.study_id == study_id, results.c.state == ResultState.FAILED)
+        made = sa.select(result_objects.c.id).where(result_objects.c.result_id == results.c.id).exists()
+        changes = {"attempts": 0, "not_before": self._clock(), "finished_at": None}
+        with self._database.write() as connection:
+            ids = list(connection.execute(sa.select(results.c.id).where(failed)).scalars())
+            objects = result_objects.c.result_id.in_(ids)
+            connection.execute(
+                sa.update(result_objects)
+                .where(objects, result_objects.c.state == ItemState.FAILED)
+                .values(state=ItemState.PENDING, attempts=0)
+            )
+            state = sa.case((made, str(ResultState.SENDING)), else_=str(ResultState.WAITING))
+            connection.execute(sa.update(results).where(failed).values(state=state, **changes))
+        return len(ids)
 
     def of_study(self, study_id: int) -> list[dict[str, Any]]:
         """Return what became of a study's results, the oldest first."""

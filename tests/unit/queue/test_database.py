@@ -9,6 +9,7 @@ import threading
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
@@ -17,6 +18,7 @@ from pacs_guard.errors import QueueError, QueueUnavailableError, SchemaVersionEr
 from pacs_guard.queue import database as database_module
 from pacs_guard.queue import schema
 from pacs_guard.queue.database import Database
+from pacs_guard.queue.outbox import Outbox
 from pacs_guard.queue.schema import tallies
 
 
@@ -202,4 +204,31 @@ def prepare_together(url):
     assert [process.returncode for process in processes] == [0] * 4, failures
     database = Database(url)
     assert database.revision() == schema.REVISION
+    database.close()
+
+
+OLD_ROWS = (
+    """INSERT INTO studies (id, study_uid, state, kinds, standing_hold, bypassed, received_count, revision, attempts,
+       created_at, opened_at, last_instance_at) VALUES (7, '1.2.3', 'held', '', 1, 0, 1, 1, 0, 1.0, 1.0, 1.0)""",
+    "INSERT INTO actions (study_id, action, who, reason, at) VALUES (7, 'release', 'Dr. A', 'why', 2.0)",
+    """INSERT INTO notifications (id, study_id, event, payload, attempts, not_before, created_at, given_up)
+       VALUES (3, 7, 'study_quarantined', '{"study": 7}', 0, 0.0, 1.0, 0)""",
+)
+
+
+def test_rows_of_an_older_release_are_there_after_the_upgrade(sqlite_url):
+    database = Database(sqlite_url)
+    with database.write() as connection:
+        command.upgrade(database_module._alembic_config(connection), "0001")
+        for statement in OLD_ROWS:
+            connection.exec_driver_sql(statement)
+    database.prepare()
+    assert database.revision() == schema.REVISION
+    [waiting] = Outbox(database, lambda: 5.0).due()
+    assert (waiting.id, waiting.payload, waiting.study_uid) == (3, {"study": 7}, "1.2.3")
+    with pytest.raises(QueueError, match="recorded for good"), database.write() as connection:
+        connection.exec_driver_sql("DELETE FROM actions")
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, schema.metadata) == []
     database.close()

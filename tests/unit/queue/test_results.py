@@ -78,6 +78,8 @@ def test_what_cannot_be_made_comes_back_and_is_given_up_in_the_end(node, results
     assert again.attempts == 1
     results.not_made(again, "no room", None)
     assert state(results) is ResultState.FAILED
+    assert (results.retry(1), results.retry(1)) == (1, 0)
+    assert results.claim_to_make("maker", 60) is not None
 
 
 @pytest.mark.usefixtures("suspected")
@@ -109,6 +111,8 @@ def test_what_is_not_taken_is_listed_as_failed(results, instance, permanent):
         results.item_failed(delivery, one.id, status=0xA900, error="no", permanent=permanent, seconds=60)
     assert results.finish(delivery, error="no", retry_in=None) is ResultState.FAILED
     assert results.of_study(1)[-1]["last_error"] == "no"
+    assert results.retry(1) == 1
+    assert len(results.claim("review", "sender", 60).pending) == 2
 
 
 @pytest.mark.usefixtures("suspected")
@@ -117,6 +121,7 @@ def test_a_lost_lease_is_noticed(node, results, instance):
     old = results.claim("review", "one", 60)
     node.clock.move(61)
     new = results.claim("review", "two", 60)
+    results.finish(old, error="late", retry_in=100.0)
     with pytest.raises(LeaseLostError):
         results.renew(old, 60)
     results.renew(new, 60)
