@@ -18,8 +18,12 @@ if TYPE_CHECKING:
 LEAST_LEVELS = 0.5
 """Share of the whole Hounsfield units of lung and soft tissue that a scanner's series uses; it uses nearly all."""
 
-LEAST_PERIODICITY = 8.0
-"""How many times its usual size one frequency of the texture's strength along an axis must have."""
+LEAST_PERIODICITY = 15.0
+"""How many times its usual size one frequency of the texture's strength along an axis must have.
+
+A hundred real slices and series reach 4.8, a smooth phantom 9; the same series taken to 1 mm and back reach 55 and
+more, unless their kernel is so smooth that nothing was lost.
+"""
 
 _LEVEL_RANGES_HU = ((-920, -780), (-60, 80))
 _LEAST_PIXELS_A_LEVEL = 20

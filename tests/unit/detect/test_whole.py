@@ -33,7 +33,3 @@ def test_a_series_that_was_resampled_and_back_is_told_with_the_period(chests):
     (trace,) = whole_traces(through_another_grid(chests, spacing=0.7))
     assert trace.name == "interpolated"
     assert "every 3.3" in trace.sentence
-
-
-def test_one_slice_is_enough(chests):
-    assert [trace.name for trace in whole_traces(through_another_grid(chests[:1], spacing=0.7))] == ["interpolated"]
