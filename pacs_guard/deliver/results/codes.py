@@ -25,8 +25,10 @@ SEVERITY = Code("severity", PRIVATE_SCHEME, "Severity of the finding")
 KINDS = {
     "FB": Code("FB", PRIVATE_SCHEME, "False benign: a structure may have been removed"),
     "FM": Code("FM", PRIVATE_SCHEME, "False malignant: a structure may have been injected"),
+    "whole": Code("whole", PRIVATE_SCHEME, "The series as a whole is not as its scanner makes it"),
     "integrity": Code("integrity", PRIVATE_SCHEME, "The instances contradict themselves or one another"),
 }
+"""By `pacs_guard.domain.verdict.FindingKind`."""
 SEVERITIES = {
     "suspect": Code("suspect", PRIVATE_SCHEME, "Reason enough to hold the study"),
     "notice": Code("notice", PRIVATE_SCHEME, "Worth recording, not worth holding the study"),

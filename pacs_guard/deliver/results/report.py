@@ -42,6 +42,7 @@ from pacs_guard.deliver.results.codes import (
     SEVERITY,
 )
 from pacs_guard.domain.identifiers import IMPLEMENTATION_CLASS_UID
+from pacs_guard.domain.verdict import FindingKind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -143,7 +144,7 @@ def _group(
         "algorithm_id": AlgorithmIdentification(
             name=detector,
             version=versions.get(detector, "unknown"),
-            family=None if kind == "integrity" else ARTIFICIAL_INTELLIGENCE,
+            family=None if kind == FindingKind.INTEGRITY else ARTIFICIAL_INTELLIGENCE,
             manufacturer=MANUFACTURER,
         ),
         "measurements": _measurements(finding) or None,

@@ -10,8 +10,10 @@ from highdicom.sr import srread
 from PIL import Image
 from pydicom import dcmread
 
+from pacs_guard.deliver.results.codes import KINDS, SEVERITIES
 from pacs_guard.deliver.results.objects import make_objects
 from pacs_guard.deliver.results.report import DESCRIPTION, graphic
+from pacs_guard.domain.verdict import FindingKind, Severity
 from pacs_guard.errors import PermanentDeliveryError
 from tests.unit.deliver.results.conftest import SERIES, STUDY, finding, instance, notice, write_study
 
@@ -84,6 +86,12 @@ def test_the_report_names_kind_score_severity_algorithm_and_reason(study):
     assert "no diagnosis" in items(report, "Comment")[-1].TextValue
     assert report.CodingSchemeIdentificationSequence[0].CodingSchemeDesignator == "99PACSGUARD"
     assert (report.CompletionFlag, report.VerificationFlag) == ("COMPLETE", "UNVERIFIED")
+
+
+def test_every_kind_and_severity_that_a_detector_may_report_has_a_code():
+    assert set(KINDS) == set(FindingKind)
+    assert set(SEVERITIES) == set(Severity)
+    assert all(len(code.meaning) <= 64 and len(code.value) <= 16 for code in [*KINDS.values(), *SEVERITIES.values()])
 
 
 def test_the_place_is_on_the_instance_in_pixel_corners(study):
