@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pacs_guard.detect.copied import LEAST_STRENGTH, find_copy
+from pacs_guard.detect.copied import find_copy
 from pacs_guard.detect.forensic import HEADS, score_volume
 from pacs_guard.detect.scoremap import NOTHING, agreement
 from training.attack import ATTACKS, simulate_series
@@ -96,7 +96,7 @@ def _trial(altered: Altered, group: str, heads: Mapping[FindingKind, Head]) -> T
 def _copied_at(altered: Altered) -> bool:
     volume = altered.whole()
     copy = find_copy(volume.hu, volume.spacing_mm)
-    if copy is None or copy.strength < LEAST_STRENGTH:
+    if copy is None or not copy.repeats:
         return False
     _, row_mm, column_mm = volume.spacing_mm
     return float(np.hypot((copy.row - altered.site[1]) * row_mm, (copy.column - altered.site[2]) * column_mm)) <= HIT_MM

@@ -30,7 +30,7 @@ def copied_noise(volume: Volume, detector: str) -> Finding | None:
         Name of the detector that says so.
     """
     copy = find_copy(volume.hu, volume.spacing_mm)
-    if copy is None or copy.strength < LEAST_STRENGTH:
+    if copy is None or not copy.repeats:
         return None
     kind = FindingKind.FM if _is_dense(volume, copy) else FindingKind.FB
     z, y, x = copy.source

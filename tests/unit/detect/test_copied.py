@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pacs_guard.detect.copied import LEAST_STRENGTH, SOURCE, find_copy
+from pacs_guard.detect.copied import LEAST_CORRELATION, LEAST_STRENGTH, SOURCE, find_copy
 
 SPACING = (2.5, 0.8, 0.8)
 
@@ -27,21 +27,23 @@ def copied(noise, row, column, half=18):
 
 def test_noise_taken_from_the_source_is_found_where_it_was_put(noise):
     copy = find_copy(copied(noise, 150, 170), SPACING)
-    assert copy.strength > LEAST_STRENGTH
+    assert copy.repeats
     assert copy.correlation > 0.8
     assert copy.index == 5
     assert (copy.row, copy.column) == pytest.approx((150, 170), abs=1)
 
 
 def test_noise_that_never_repeats_stays_far_under_the_limit(noise):
-    assert find_copy(noise, SPACING).strength < 0.7 * LEAST_STRENGTH
+    copy = find_copy(noise, SPACING)
+    assert copy.strength < 0.7 * LEAST_STRENGTH
+    assert copy.correlation < 0.7 * LEAST_CORRELATION
 
 
 def test_the_source_itself_is_no_copy(noise):
     still = np.repeat(noise[5:6], 10, axis=0)
     copy = find_copy(still, SPACING)
     assert np.hypot(copy.row - 94, copy.column - 64) * SPACING[1] > 20
-    assert copy.strength < LEAST_STRENGTH
+    assert not copy.repeats
 
 
 def test_few_slices_are_not_searched(noise):
