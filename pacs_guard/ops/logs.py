@@ -8,7 +8,17 @@ from typing import Any
 
 import structlog
 
-_QUIET_LIBRARIES = ("pynetdicom", "pydicom", "apscheduler", "httpx", "httpcore", "alembic", "absl", "tensorflow")
+_QUIET_LIBRARIES = (
+    "highdicom",
+    "pynetdicom",
+    "pydicom",
+    "apscheduler",
+    "httpx",
+    "httpcore",
+    "alembic",
+    "absl",
+    "tensorflow",
+)
 
 
 def configure_logging(*, form: str, level: str, role: str | None = None) -> None:

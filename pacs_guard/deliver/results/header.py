@@ -51,7 +51,7 @@ def study_header(paths: Iterable[Path], study_uid: str) -> Dataset:
             found = dcmread(path, specific_tags=list(COPIED), stop_before_pixels=True)
             found.decode()
         except Exception as error:  # noqa: BLE001  # a broken header raises anything; another instance may do
-            _LOG.info("header not usable for results", error=f"{type(error).__name__}: {error}")
+            _LOG.info("header not usable for results", error=type(error).__name__)  # its text may quote the header
             continue
         return _cleaned(found, study_uid)
     raise PermanentDeliveryError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from pydicom import dcmwrite
@@ -46,6 +47,12 @@ def make_objects(result: ClaimedResult, data_dir: Path, spool_dir: Path, *, node
     OSError
         If a file cannot be read or written.
     """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they quote the header
+        return _make(result, data_dir, spool_dir, node)
+
+
+def _make(result: ClaimedResult, data_dir: Path, spool_dir: Path, node: str) -> list[StoredInstance]:
     folder = data_dir / result.evidence
     evidence = json.loads((folder / "evidence.json").read_text(encoding="utf-8"))
     findings = list(_findings(evidence))
