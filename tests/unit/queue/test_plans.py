@@ -11,7 +11,7 @@ from pacs_guard.domain.policy import Policy
 
 @pytest.fixture
 def statements(node, instance):
-    """Everything that a study's way from claim to delivery executes, with its parameters."""
+    """Everything that a study's way from its first instance to delivery executes, with its parameters."""
     caught = []
 
     def remember(_connection, _cursor, statement, parameters, _context, many):
@@ -19,6 +19,8 @@ def statements(node, instance):
 
     node.complete(instance(1), instance(2))
     sa.event.listen(node.database.engine, "before_cursor_execute", remember)
+    node.send(instance(3), instance(3), instance(3, content="altered"))
+    node.complete(instance(4))
     node.assessing.complete_quiet(node.rule)
     node.assessing.bypass_overdue({}, Policy())
     node.decide()
@@ -30,7 +32,7 @@ def statements(node, instance):
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_no_statement_between_claim_and_delivery_scans_a_growing_table(node, statements):
+def test_no_statement_between_arrival_and_delivery_scans_a_growing_table(node, statements):
     scans = set()
     with node.database.read() as connection:
         for statement, parameters in statements:
@@ -45,6 +47,7 @@ def test_no_statement_between_claim_and_delivery_scans_a_growing_table(node, sta
                 and "CONSTANT" not in row[3]
                 and "SCAN (" not in row[3]
             }
+    assert any(statement.startswith("INSERT INTO instances") for statement, _ in statements)
     assert any("FROM deliveries" in statement for statement, _ in statements)
     assert scans == set()
 
