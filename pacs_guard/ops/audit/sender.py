@@ -74,13 +74,14 @@ class AuditSender:
             self._failures = 0
 
     def _message(self, event: StoredEvent) -> bytes:
-        told = self._patient_id is not None and event.study_id is not None
-        patient_id = self._patient_id(event.study_id) if told and self._patient_id and event.study_id else None
+        patient_id = None
+        if self._patient_id is not None and event.study_id is not None:
+            patient_id = self._patient_id(event.study_id)
         return syslog_message(audit_message(event, self._node, patient_id), event.at, host=self._node.host)
 
     def _failed(self, events: list[StoredEvent], error: str) -> None:
         self._failures += 1
-        wait = self._retry.delay(min(self._failures, self._retry.max_attempts - 1), self._rng.random())
+        wait = self._retry.delay(min(self._failures, max(1, self._retry.max_attempts - 1)), self._rng.random())
         retry_in = self._retry.cap_seconds if wait is None else wait
         self._not_before = self._clock() + retry_in
         self._auditing.failed(events, error)
