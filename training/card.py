@@ -136,8 +136,8 @@ _LIMITS = """## Limits
   normalisation and the figures for the place found guard against learning the source; the slice AUC against clean
   slices does not rule it out.
 - Whole series are judged strictly, above the highest of few clean patients. At that point most simulated injections are
-  missed, and removals whose noise was copied are found by the copy where the search for it applies: the place that
-  CT-GAN's code takes noise from.
+  missed. Noise that was copied tells only where it came from the place that CT-GAN's code takes it from, and lies over
+  enough lung.
 - Only single altered slices of the attack were to be had. The agreement between neighbouring slices, which a series is
   judged by, was measured on clean series and on simulated edits of them. The networks had seen CT-GAN's touch-up in
   other patients' series; the other simulated attacks are unseen, and simple: another generator may fare differently.
