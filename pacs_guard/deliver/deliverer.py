@@ -58,7 +58,7 @@ class Deliverer:
         clock: Callable[[], float],
         rng: random.Random | None = None,
         *,
-        poll_seconds: float = 0.1,
+        poll_seconds: float = 0.05,
     ) -> None:
         self._ae_title = settings.node.ae_title
         self._transport = settings.deliver.transport

@@ -107,21 +107,19 @@ def by_pacs_guard(transport: str) -> Callable[[Path, Load, int, int, int], Sent]
         database = Database(f"sqlite:///{folder / 'data' / 'queue.sqlite'}")
         database.prepare()
         assessing = Assessing(database, time.time, ["pacs"])
-        for _ in range(associations):
-            _fill(database, Spool(folder / "data" / "spool"), load, max(1, count // associations))
-        assessing.complete_quiet(CompletenessRule(0.0, 0.0))
+        for number in (1, *[max(1, count // associations)] * associations):  # the first warms the role up
+            _fill(database, Spool(folder / "data" / "spool"), load, number)
+            assessing.complete_quiet(CompletenessRule(0.0, 0.0))
         os.sync()
         command = [sys.executable, "-m", "pacs_guard", "run", "deliver", "--config", str(config)]
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            peers.wait_until((folder / "data" / "run" / "deliver.heartbeat").exists, seconds=60, what="the role")
-            time.sleep(1.0)  # its start is not what is measured
+            _clear(assessing, 1)
+            peers.wait_until(lambda: _ended(database), seconds=120, what="the first study delivered")
             cpu = measure.cpu_seconds(process.pid)
             started = time.time()
-            while study := assessing.claim("benchmark", 60):
-                judgement = Judgement(Decision.FORWARD, Verdict.CLEAN, "benchmark")
-                assessing.decide(study, Assessment(judgement, (), {}, None, time.time()))
+            _clear(assessing, associations)
             ended = peers.wait_until(lambda: _ended(database), seconds=300, what="every study delivered")
             return Sent(ended - started, measure.cpu_seconds(process.pid) - cpu, measure.peak_mib(process.pid))
         finally:
@@ -130,6 +128,15 @@ def by_pacs_guard(transport: str) -> Callable[[Path, Load, int, int, int], Sent]
             database.close()
 
     return run
+
+
+def _clear(assessing: Assessing, studies: int) -> None:
+    """Play the detector."""
+    for _ in range(studies):
+        study = assessing.claim("benchmark", 60)
+        assert study is not None
+        judgement = Judgement(Decision.FORWARD, Verdict.CLEAN, "benchmark")
+        assessing.decide(study, Assessment(judgement, (), {}, None, time.time()))
 
 
 def _fill(database: Database, spool: Spool, load: Load, count: int) -> None:
