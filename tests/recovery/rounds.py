@@ -106,6 +106,7 @@ class CrashTest:
         database.close()
         self._roles = Roles(settings, folder / "roles.log")
         self._sent: dict[str, str] = {}
+        self._armed: str | None = None
 
     def round(self, number: int, seed: int) -> Outcome:
         """Let one study pass while one thing goes wrong."""
@@ -123,6 +124,9 @@ class CrashTest:
             outcome.error = str(error)
         finally:
             # what did not come to pass in this round must not do so in the next
+            if self._armed is not None and not self._roles.fired.value:
+                self._roles.start(self._armed)
+            self._armed = None
             self._to_node.cut_after(-1)
             self._to_pacs.cut_after(-1)
         cut = self._to_node.cuts + self._to_pacs.cuts > cuts
@@ -135,6 +139,7 @@ class CrashTest:
         role = rng.choice(ROLES)
         strike = Strike(rng.choice(POINTS[role]), rng.randint(1, 6), rng.choice(("before", "after")))
         self._roles.start(role, strike)
+        self._armed = role
         return f"{role} killed {strike}"
 
     def _failing(self, rng: random.Random) -> str:
@@ -142,6 +147,7 @@ class CrashTest:
         point, error = rng.choice(FAILING[role])
         strike = Strike(point, rng.randint(1, 6), error)
         self._roles.start(role, strike)
+        self._armed = role
         return f"{role}: {strike}"
 
     def _random(self, rng: random.Random) -> str:
