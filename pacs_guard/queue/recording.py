@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
-from pacs_guard.domain.lifecycle import ItemState, StudyEvent, StudyState, advance
+from pacs_guard.domain.lifecycle import StudyState
+from pacs_guard.queue.repeating import reopen, repeat
 from pacs_guard.queue.rows import Outcome
-from pacs_guard.queue.schema import association_studies, deliveries, delivery_items, instances, studies, tallies
-from pacs_guard.queue.statements import Prepared, insert_or_add, insert_or_ignore
+from pacs_guard.queue.schema import association_studies, instances, studies, tallies
+from pacs_guard.queue.statements import Prepared, PreparedForMany, insert_or_add, insert_or_ignore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from sqlalchemy.engine import Connection, Dialect
 
     from pacs_guard.domain.instance import StoredInstance
-
-# a study that keeps waiting for its verdict keeps its age, so that a trickle of instances cannot postpone it for ever
-_UNDECIDED = (StudyState.RECEIVING, StudyState.READY, StudyState.ASSESSING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +45,25 @@ class _Study:
 
     id: int
     state: StudyState
-    revision: int
     inserted: int = 0
     revisions: int = 0
+
+
+class _Known(NamedTuple):
+    """What matters of a row that has an arrival's SOP Instance UID."""
+
+    id: int
+    sop_uid: str
+    study_id: int
+    series_uid: str
+    sha256: str
+    purged_at: float | None
+    missing: bool
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its bytes are in the spool."""
+        return self.purged_at is None and not self.missing
 
 
 @dataclass(slots=True)
@@ -89,10 +103,15 @@ class Recorder:
             return Prepared(statement, dialect)
 
         value = sa.bindparam
-        self._select_study = prepared(
-            sa.select(studies.c.id, studies.c.state, studies.c.revision)
-            .where(studies.c.study_uid == value("uid"))
-            .with_for_update()
+        self._select_studies = PreparedForMany(
+            lambda uids: (
+                sa.select(studies.c.study_uid, studies.c.id, studies.c.state)
+                .where(studies.c.study_uid.in_(uids))
+                # the rows are locked in one order, so that no two transactions wait for each other
+                .order_by(studies.c.study_uid)
+                .with_for_update()
+            ),
+            dialect,
         )
         self._insert_study = prepared(
             insert_or_ignore(dialect, studies).values(
@@ -110,15 +129,11 @@ class Recorder:
                 last_instance_at=value("now"),
             )
         )
-        self._select_same_uid = prepared(
-            sa.select(
-                instances.c.id,
-                instances.c.study_id,
-                instances.c.series_uid,
-                instances.c.sha256,
-                instances.c.purged_at,
-                instances.c.missing,
-            ).where(instances.c.sop_uid == value("uid"))
+        self._select_same_uid = PreparedForMany(
+            lambda uids: sa.select(*(instances.c[name] for name in _Known._fields)).where(
+                instances.c.sop_uid.in_(uids)
+            ),
+            dialect,
         )
         self._insert_instance = prepared(
             sa.insert(instances).values(
@@ -164,14 +179,18 @@ class Recorder:
         now : float
             Seconds since the epoch.
         """
-        # the rows are locked in one order, so that no two transactions wait for each other
-        uids = sorted({arrival.instance.key.study_uid for arrival in arrivals})
-        changes = _Changes({uid: self._open_study(connection, uid, now) for uid in uids})
-        outcomes = [self._store(connection, arrival, changes, now) for arrival in arrivals]
-        for study in changes.studies.values():
-            self._update_study(connection, study, now)
-        for (association, study_id), count in sorted(changes.links.items()):
-            self._link.execute(connection, v_association=association, v_study=study_id, v_instances=count)
+        changes = _Changes(self._open_studies(connection, sorted({_study_uid(arrival) for arrival in arrivals}), now))
+        outcomes = [
+            outcome
+            for batch in _of_different_uids(arrivals)
+            for outcome in self._store(connection, batch, changes, now)
+        ]
+        self._update_studies(connection, changes.studies.values(), now)
+        links = sorted(changes.links.items())
+        self._link.execute_many(
+            connection,
+            [{"v_association": one, "v_study": study, "v_instances": count} for (one, study), count in links],
+        )
         for (source, outcome), tally in sorted(changes.tallies.items()):
             self.count(connection, source, outcome, instances=tally.instances, length=tally.bytes)
         return outcomes
@@ -180,55 +199,59 @@ class Recorder:
         """Add to what was answered to a source: how many instances, and how many bytes they have together."""
         self._tally.execute(connection, v_source=source, v_outcome=str(outcome), v_instances=instances, v_bytes=length)
 
-    def _open_study(self, connection: Connection, uid: str, now: float) -> _Study:
-        row: Any = self._select_study.execute(connection, uid=uid).first()
-        if row is None:
-            self._insert_study.execute(connection, uid=uid, now=now)
-            row = self._select_study.execute(connection, uid=uid).one()
-        return _Study(row[0], StudyState(row[1]), row[2])
+    def _open_studies(self, connection: Connection, uids: Sequence[str], now: float) -> dict[str, _Study]:
+        rows = self._select_studies.execute(connection, uids)
+        if len(rows) < len(uids):
+            known = {row[0] for row in rows}
+            new = [{"uid": uid, "now": now} for uid in uids if uid not in known]
+            self._insert_study.execute_many(connection, new)
+            rows = self._select_studies.execute(connection, uids)
+        return {row[0]: _Study(row[1], StudyState(row[2])) for row in rows}
 
-    def _store(self, connection: Connection, arrival: Arrival, changes: _Changes, now: float) -> Outcome:
-        instance = arrival.instance
-        study = changes.studies[instance.key.study_uid]
-        same_uid = self._select_same_uid.execute(connection, uid=instance.key.sop_uid).all()
-        known = next((row for row in same_uid if _is_same(row, study.id, instance)), None)
-        if known is None:
-            self._insert(connection, arrival, study.id, now)
-            study.inserted += 1
-            conflicting = any(row.sha256 != instance.key.sha256 for row in same_uid)
-            outcome = counted_as = Outcome.CONFLICT if conflicting else Outcome.STORED
-        else:
-            # one whose bytes had gone is stored, but its row was counted as received when it first came
-            outcome, counted_as = _repeat(connection, known, instance, now), Outcome.DUPLICATE
-        study.revisions += outcome is not Outcome.DUPLICATE
-        changes.links[arrival.association_id, study.id] += 1
-        changes.count(instance.source, counted_as, instance.length)
-        return outcome
+    def _store(
+        self, connection: Connection, arrivals: Sequence[Arrival], changes: _Changes, now: float
+    ) -> list[Outcome]:
+        """Write arrivals down of which no two have the same SOP Instance UID."""
+        same_uid: dict[str, list[_Known]] = defaultdict(list)
+        for row in self._select_same_uid.execute(connection, [_sop_uid(arrival) for arrival in arrivals]):
+            known = _Known(*row)
+            same_uid[known.sop_uid].append(known)
+        new: list[dict[str, Any]] = []
+        outcomes = []
+        for arrival in arrivals:
+            study = changes.studies[_study_uid(arrival)]
+            others = same_uid[_sop_uid(arrival)]
+            same = next((one for one in others if _is_same(one, study.id, arrival.instance)), None)
+            if same is None:
+                new.append(_row(arrival, study.id, now))
+                study.inserted += 1
+                conflicting = any(one.sha256 != arrival.instance.key.sha256 for one in others)
+                outcome = counted_as = Outcome.CONFLICT if conflicting else Outcome.STORED
+            else:
+                # one whose bytes had gone is stored, but its row was counted as received when it first came
+                outcome, counted_as = (
+                    repeat(connection, same.id, here=same.is_here, instance=arrival.instance, now=now),
+                    Outcome.DUPLICATE,
+                )
+            study.revisions += outcome is not Outcome.DUPLICATE
+            changes.links[arrival.association_id, study.id] += 1
+            changes.count(arrival.instance.source, counted_as, arrival.instance.length)
+            outcomes.append(outcome)
+        if new:
+            self._insert_instance.execute_many(connection, new)
+        return outcomes
 
-    def _insert(self, connection: Connection, arrival: Arrival, study_id: int, now: float) -> None:
-        instance = arrival.instance
-        self._insert_instance.execute(
-            connection,
-            v_study_id=study_id,
-            v_series_uid=instance.key.series_uid,
-            v_sop_uid=instance.key.sop_uid,
-            v_sha256=instance.key.sha256,
-            v_sop_class_uid=instance.sop_class_uid,
-            v_transfer_syntax_uid=instance.transfer_syntax_uid,
-            v_path=instance.path,
-            v_offset=instance.offset,
-            v_length=instance.length,
-            v_source=instance.source,
-            v_calling_ae=arrival.calling_ae,
-            v_received_at=now,
-        )
-
-    def _update_study(self, connection: Connection, study: _Study, now: float) -> None:
-        if not study.revisions:  # nothing but duplicates
+    def _update_studies(self, connection: Connection, changed: Iterable[_Study], now: float) -> None:
+        grown = [study for study in changed if study.revisions]  # the others had nothing but duplicates
+        if not grown:
             return
-        self._touch_study.execute(connection, row=study.id, inserted=study.inserted, revisions=study.revisions, now=now)
-        if study.state is not StudyState.RECEIVING:
-            _reopen(connection, study, now)
+        touched = [
+            {"row": study.id, "inserted": study.inserted, "revisions": study.revisions, "now": now} for study in grown
+        ]
+        self._touch_study.execute_many(connection, touched)
+        for study in grown:
+            if study.state is not StudyState.RECEIVING:
+                reopen(connection, study.id, study.state, now)
 
 
 _INSTANCE_COLUMNS = (
@@ -237,51 +260,42 @@ _INSTANCE_COLUMNS = (
 )
 
 
-def _is_same(row: Any, study_id: int, instance: StoredInstance) -> bool:
-    return (row.study_id, row.series_uid, row.sha256) == (study_id, instance.key.series_uid, instance.key.sha256)
+def _sop_uid(arrival: Arrival) -> str:
+    return arrival.instance.key.sop_uid
 
 
-def _repeat(connection: Connection, known: Any, instance: StoredInstance, now: float) -> Outcome:
-    """Count a duplicate; one whose bytes are no longer here is taken in again and sent on again."""
-    here = known.purged_at is None and not known.missing
-    changes: dict[Any, object] = {"duplicates": instances.c.duplicates + 1}
-    if not here:
-        changes |= {
-            "path": instance.path,
-            "offset": instance.offset,
-            "length": instance.length,
-            "transfer_syntax_uid": instance.transfer_syntax_uid,
-            "received_at": now,
-            "purged_at": None,
-            "missing": False,
-        }
-        _send_again(connection, known.id, now)
-    connection.execute(sa.update(instances).where(instances.c.id == known.id).values(changes))
-    return Outcome.DUPLICATE if here else Outcome.STORED
+def _study_uid(arrival: Arrival) -> str:
+    return arrival.instance.key.study_uid
 
 
-def _send_again(connection: Connection, instance_id: int, now: float) -> None:
-    items = delivery_items.c.instance_id == instance_id
-    affected = sa.select(delivery_items.c.delivery_id).where(items)
-    # rows are always locked in the order study, delivery, items, so that no two transactions wait for each other
-    connection.execute(
-        sa.update(deliveries)
-        .where(deliveries.c.id.in_(affected))
-        .values(state=ItemState.PENDING, attempts=0, not_before=now, finished_at=None)
-    )
-    connection.execute(
-        sa.update(delivery_items).where(items).values(state=ItemState.PENDING, attempts=0, delivered_at=None)
-    )
+def _of_different_uids(arrivals: Sequence[Arrival]) -> Iterator[list[Arrival]]:
+    """Yield the arrivals in their order, cut where a SOP Instance UID comes again: it must find the first one's row."""
+    batch: dict[str, Arrival] = {}
+    for arrival in arrivals:
+        if _sop_uid(arrival) in batch:
+            yield list(batch.values())
+            batch = {}
+        batch[_sop_uid(arrival)] = arrival
+    yield list(batch.values())
 
 
-def _reopen(connection: Connection, study: _Study, now: float) -> None:
-    changes: dict[str, object] = {
-        "state": advance(study.state, StudyEvent.INSTANCE_RECEIVED),
-        "completed_at": None,
-        "finished_at": None,
-        "lease_owner": None,
-        "lease_until": None,
+def _row(arrival: Arrival, study_id: int, now: float) -> dict[str, Any]:
+    instance = arrival.instance
+    return {
+        "v_study_id": study_id,
+        "v_series_uid": instance.key.series_uid,
+        "v_sop_uid": instance.key.sop_uid,
+        "v_sha256": instance.key.sha256,
+        "v_sop_class_uid": instance.sop_class_uid,
+        "v_transfer_syntax_uid": instance.transfer_syntax_uid,
+        "v_path": instance.path,
+        "v_offset": instance.offset,
+        "v_length": instance.length,
+        "v_source": instance.source,
+        "v_calling_ae": arrival.calling_ae,
+        "v_received_at": now,
     }
-    if study.state not in _UNDECIDED:
-        changes["opened_at"] = now
-    connection.execute(sa.update(studies).where(studies.c.id == study.id).values(changes))
+
+
+def _is_same(row: _Known, study_id: int, instance: StoredInstance) -> bool:
+    return (row.study_id, row.series_uid, row.sha256) == (study_id, instance.key.series_uid, instance.key.sha256)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
 
 if TYPE_CHECKING:
-    from sqlalchemy import CursorResult, Table
+    from collections.abc import Callable, Iterator, Sequence
+
+    from sqlalchemy import Table
     from sqlalchemy.engine import Connection, Dialect
 
 
@@ -34,7 +39,7 @@ def insert_or_add(dialect: Dialect, table: Table, **values: Any) -> Any:
 
 
 class Prepared:
-    """A statement compiled once, for places where that costs more than its execution.
+    """A statement compiled once and executed by the driver itself, where SQLAlchemy's own work would cost more.
 
     Parameters
     ----------
@@ -50,9 +55,63 @@ class Prepared:
         self._fixed = dict(compiled.params)
         self._order: list[str] | None = compiled.positiontup
 
-    def execute(self, connection: Connection, **values: Any) -> CursorResult[Any]:
-        """Execute it with a value for each of its variables."""
+    def execute(self, connection: Connection, **values: Any) -> list[Any]:
+        """Execute it with a value for each of its variables, and return its rows."""
+        parameters = self._parameters(values)
+        with _driver(connection, self._text, parameters) as cursor:
+            cursor.execute(self._text, parameters)
+            return cursor.fetchall() if cursor.description else []
+
+    def execute_many(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+        """Execute it once for each of `rows`, in their order."""
+        parameters = [self._parameters(row) for row in rows]
+        with _driver(connection, self._text, parameters) as cursor:
+            cursor.executemany(self._text, parameters)
+
+    def _parameters(self, values: dict[str, Any]) -> Any:
         named = self._fixed | values
-        if self._order is None:
-            return connection.exec_driver_sql(self._text, named)
-        return connection.exec_driver_sql(self._text, tuple([named[name] for name in self._order]))
+        return named if self._order is None else tuple([named[name] for name in self._order])
+
+
+class PreparedForMany:
+    """A query with an IN list, compiled once for each length that the list has had.
+
+    Parameters
+    ----------
+    query : callable
+        Takes a list of ``bindparam`` and returns the query.
+    dialect : Dialect
+    """
+
+    def __init__(self, query: Callable[[list[Any]], Any], dialect: Dialect) -> None:
+        self._query = query
+        self._dialect = dialect
+        self._compiled: dict[int, Prepared] = {}
+
+    def execute(self, connection: Connection, values: Sequence[Any]) -> list[Any]:
+        """Execute it with `values` for its list, and return its rows."""
+        named = {f"value_{number}": value for number, value in enumerate(values)}
+        if len(named) not in self._compiled:
+            variables: list[Any] = [sa.bindparam(name) for name in named]
+            self._compiled[len(named)] = Prepared(self._query(variables), self._dialect)
+        return self._compiled[len(named)].execute(connection, **named)
+
+
+@contextmanager
+def _driver(connection: Connection, text: str, parameters: Any) -> Iterator[Any]:
+    """Give the driver's cursor, and turn the driver's errors into those that SQLAlchemy would raise."""
+    raw = connection.connection
+    cursor = raw.cursor()
+    dialect = connection.dialect
+    base = dialect.loaded_dbapi.Error
+    try:
+        yield cursor
+    except base as error:
+        is_lost = dialect.is_disconnect(error, raw.driver_connection, cursor)
+        if is_lost:
+            connection.invalidate(error)
+        raise DBAPIError.instance(
+            text, parameters, error, base, hide_parameters=True, connection_invalidated=is_lost, dialect=dialect
+        ) from error
+    finally:
+        cursor.close()

@@ -7,16 +7,24 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from pacs_guard.domain.policy import Policy
+from pacs_guard.queue.statements import Prepared
 
 
 @pytest.fixture
-def statements(node, instance):
+def statements(node, instance, monkeypatch):
     """Everything that a study's way from its first instance to delivery executes, with its parameters."""
     caught = []
 
     def remember(_connection, _cursor, statement, parameters, _context, many):
         caught.append((statement, parameters[0] if many else parameters))
 
+    def remember_prepared(prepared, values):
+        parameters = real(prepared, values)
+        caught.append((prepared._text, parameters))
+        return parameters
+
+    real = Prepared._parameters
+    monkeypatch.setattr(Prepared, "_parameters", remember_prepared)  # these go past SQLAlchemy's events
     node.complete(instance(1), instance(2))
     sa.event.listen(node.database.engine, "before_cursor_execute", remember)
     node.send(instance(3), instance(3), instance(3, content="altered"))
@@ -48,6 +56,7 @@ def test_no_statement_between_arrival_and_delivery_scans_a_growing_table(node, s
                 and "SCAN (" not in row[3]
             }
     assert any(statement.startswith("INSERT INTO instances") for statement, _ in statements)
+    assert any("WHERE instances.sop_uid IN" in statement for statement, _ in statements)
     assert any("FROM deliveries" in statement for statement, _ in statements)
     assert scans == set()
 
