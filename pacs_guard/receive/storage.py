@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from pacs_guard.queue.intake import Intake
     from pacs_guard.receive.metrics import ReceiveMetrics
-    from pacs_guard.spool.folders import Folder
     from pacs_guard.spool.incoming import IncomingFile
     from pacs_guard.spool.store import Spool
 
@@ -51,14 +50,6 @@ class Answer:
 
     status: int
     comment: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    """An instance whose content is durable, while its folder's entry and its row are not."""
-
-    folder: Folder
-    arrival: Arrival
 
 
 class Storage:
@@ -92,7 +83,7 @@ class Storage:
         self._log = log
         self._min_free = min_free_bytes
         self._max_refused = max_refused_bytes
-        self._group: Group[_Placed, Outcome] = Group(self._write_down)
+        self._group: Group[Arrival, Outcome] = Group(self._write_down)
 
     def limit(self, *, min_free_bytes: int, max_refused_bytes: int) -> None:
         """Use other limits for every later data set."""
@@ -180,7 +171,8 @@ class Storage:
         reception.file = None
         arrival = Arrival(instance, sender.calling_ae, sender.association_id)
         try:
-            outcome = self._group.submit(_Placed(folder, arrival))
+            self._spool.sync(folder)  # here, so that the folders of several studies are synced side by side
+            outcome = self._group.submit(arrival)
         except CommitUnknownError:  # a row may know the file; reconciliation finds out
             raise
         except (QueueUnavailableError, SpoolError):
@@ -190,17 +182,16 @@ class Storage:
             self._remove(instance.path)
         return outcome
 
-    def _write_down(self, placed: Sequence[_Placed]) -> list[Outcome | Exception]:
-        """Make the files' folders durable, then their rows: all together, or each alone if one of them fails."""
+    def _write_down(self, arrivals: Sequence[Arrival]) -> list[Outcome | Exception]:
+        """Make rows durable: all together, or each alone if one of them fails."""
         try:
-            self._spool.sync(one.folder for one in placed)
-            return list(self._intake.record_all([one.arrival for one in placed]))
+            return list(self._intake.record_all(arrivals))
         except QueueUnavailableError as error:  # to wait for it once more for each would only add up
-            return [error] * len(placed)
+            return [error] * len(arrivals)
         except Exception as error:  # noqa: BLE001  # the one that fails must not fail its neighbours
-            if len(placed) == 1:
+            if len(arrivals) == 1:
                 return [error]
-            return [outcome for one in placed for outcome in self._write_down([one])]
+            return [outcome for one in arrivals for outcome in self._write_down([one])]
 
     def _remove(self, path: str) -> None:
         try:

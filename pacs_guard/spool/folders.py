@@ -25,6 +25,11 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._changes = 0  # how many wait for a sync or had one
+        self._settled = 0  # up to here they had one
+        self._failure: tuple[int, OSError] | None = None
+        self._counting = threading.Lock()
+        self._syncing = threading.Lock()
         self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
 
     def __del__(self) -> None:
@@ -42,8 +47,29 @@ class Folder:
         os.rename(source, name, dst_dir_fd=self._descriptor)  # pathlib knows no descriptors
 
     def sync(self) -> None:
-        """Make its entries durable."""
-        os.fsync(self._descriptor)
+        """Make its entries durable; threads that ask while a sync is under way share the next one.
+
+        Raises
+        ------
+        OSError
+            If it failed. The kernel tells a failure once, so all who shared the sync are told here.
+        """
+        with self._counting:
+            self._changes += 1
+            mine = self._changes
+        with self._syncing:
+            if mine > self._settled:
+                self._sync_all_changes()
+            if self._failure is not None and mine <= self._failure[0]:
+                raise self._failure[1]
+
+    def _sync_all_changes(self) -> None:
+        changes = self._changes
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            self._failure = changes, error
+        self._settled = changes
 
 
 class Folders:

@@ -23,7 +23,7 @@ from pacs_guard.spool.folders import Folder, Folders, sync_all
 from pacs_guard.spool.incoming import IncomingFile
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from pacs_guard.domain.instance import StoredInstance
 
@@ -127,8 +127,8 @@ class Spool(StoredFiles):
         """
         return IncomingFile(self.root, self._folders, preamble)
 
-    def sync(self, folders: Iterable[Folder]) -> None:
-        """Make the entries of folders durable that files were placed in, each once.
+    def sync(self, folder: Folder) -> None:
+        """Make the entries of a folder durable that files were placed in.
 
         Raises
         ------
@@ -136,8 +136,7 @@ class Spool(StoredFiles):
             If that fails; nobody knows then which of the files would survive a loss of power.
         """
         try:
-            for folder in set(folders):
-                folder.sync()
+            folder.sync()
         except OSError as error:
             raise translated(error, "received instances cannot be made durable") from error
 
