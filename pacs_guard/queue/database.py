@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, Operation
 
 from pacs_guard.errors import CommitUnknownError, QueueError, QueueUnavailableError, SchemaVersionError
 from pacs_guard.queue import schema
+from pacs_guard.queue.statements import driver_cursor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -159,7 +160,9 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
 def _begin(connection: Connection) -> None:
     # a writer that begins as a reader can be refused half-way; one that takes its turn at once cannot
     read_only = connection.get_execution_options().get("read_only", False)
-    connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+    text = "BEGIN" if read_only else "BEGIN IMMEDIATE"
+    with driver_cursor(connection, text, ()) as cursor:
+        cursor.execute(text)
 
 
 @contextmanager

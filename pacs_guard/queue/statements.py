@@ -58,14 +58,14 @@ class Prepared:
     def execute(self, connection: Connection, **values: Any) -> list[Any]:
         """Execute it with a value for each of its variables, and return its rows."""
         parameters = self._parameters(values)
-        with _driver(connection, self._text, parameters) as cursor:
+        with driver_cursor(connection, self._text, parameters) as cursor:
             cursor.execute(self._text, parameters)
             return cursor.fetchall() if cursor.description else []
 
     def execute_many(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
         """Execute it once for each of `rows`, in their order."""
         parameters = [self._parameters(row) for row in rows]
-        with _driver(connection, self._text, parameters) as cursor:
+        with driver_cursor(connection, self._text, parameters) as cursor:
             cursor.executemany(self._text, parameters)
 
     def _parameters(self, values: dict[str, Any]) -> Any:
@@ -98,7 +98,7 @@ class PreparedForMany:
 
 
 @contextmanager
-def _driver(connection: Connection, text: str, parameters: Any) -> Iterator[Any]:
+def driver_cursor(connection: Connection, text: str, parameters: Any) -> Iterator[Any]:
     """Give the driver's cursor, and turn the driver's errors into those that SQLAlchemy would raise."""
     raw = connection.connection
     cursor = raw.cursor()

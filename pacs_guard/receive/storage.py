@@ -156,11 +156,18 @@ class Storage:
         _check_command(reception.request, identity)
         instance = _instance(reception.request, identity, reception.file, self._spool.path_for(identity.study_uid))
         outcome = self._keep(reception, reception.file, instance)
-        log = self._log_of(reception).bind(study=identity.study_uid)
         if outcome is Outcome.CONFLICT:
+            log = self._log_of(reception).bind(study=identity.study_uid)
             log.warning("instance stored; another one has its SOP Instance UID and other content")
-        else:
-            log.debug("instance received", outcome=str(outcome), length=reception.length)
+        self._log.debug(
+            "instance received",
+            association=reception.request.sender.association_id,
+            source=instance.source,
+            instance=identity.sop_uid,
+            study=identity.study_uid,
+            outcome=str(outcome),
+            length=reception.length,
+        )
         self._count(reception, outcome, SUCCESS)
         return Answer(SUCCESS)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from pacs_guard.domain.identifiers import uid
 from pacs_guard.errors import DataSetError, IdentifierError
@@ -45,6 +45,18 @@ _CHUNK = 1 << 16
 _LONGEST_INFLATED = 1 << 32
 
 
+class Content(Protocol):
+    """Where a data set is read from."""
+
+    def read(self, count: int, /) -> bytes:
+        """Return the next bytes; fewer only where it ends."""
+        ...
+
+    def skip(self, count: int, /) -> None:
+        """Pass over bytes."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """The UIDs of a data set.
@@ -61,13 +73,13 @@ class Identity:
     series_uid: str
 
 
-def identify(file: BinaryIO, length: int, transfer_syntax_uid: str) -> Identity:
+def identify(file: Content, length: int, transfer_syntax_uid: str) -> Identity:
     """Return whose data set this is, after making sure that it is whole.
 
     Parameters
     ----------
-    file : BinaryIO
-        At the first byte of the data set; seekable.
+    file : Content
+        At the first byte of the data set.
     length : int
         Bytes of the data set.
     transfer_syntax_uid : str
@@ -123,7 +135,7 @@ class _Source(Protocol):
 class _Plain:
     """The data set's own bytes, a piece of them in memory."""
 
-    def __init__(self, file: BinaryIO, length: int) -> None:
+    def __init__(self, file: Content, length: int) -> None:
         self._file = file
         self._unread = length  # beyond the window
         self._window = b""
@@ -154,20 +166,21 @@ class _Plain:
         if beyond <= 0:
             self._at += count
             return
-        self._file.seek(beyond, 1)
+        self._file.skip(beyond)
         self._unread -= beyond
         self._window, self._at = b"", 0
 
     def at_end(self) -> bool:
         return self._left() == 0
 
-    def pass_over(self) -> None:
-        """Pass over elements of explicit VR little endian that lie in the window and are of no interest.
+    def pass_over(self, found: dict[tuple[int, int], bytes]) -> None:
+        """Pass over elements of explicit VR little endian that lie in the window, and note the four UIDs.
 
         What it leaves is looked at in the ordinary way, which would find the same: this is only several times faster.
         """
         window, at = self._window, self._at
-        last = len(window) - _LONGEST_HEADER.size
+        size = len(window)
+        last = size - _LONGEST_HEADER.size
         while at <= last:
             group, number, vr, short, long = _LONGEST_HEADER.unpack_from(window, at)
             if vr in _SHORT_LENGTH:
@@ -176,8 +189,12 @@ class _Plain:
                 end = at + 12 + long
             else:
                 break
-            if end > len(window) or group in _OUT_OF_PLACE or (group, number) in _NAMES:
+            if end > size or group in _OUT_OF_PLACE:
                 break
+            if (tag := (group, number)) in _NAMES:
+                value = window[at + 8 : end]
+                if vr not in _SHORT_LENGTH or short > _LONGEST_UID_VALUE or found.setdefault(tag, value) != value:
+                    break
             at = end
         self._at = at
 
@@ -185,7 +202,7 @@ class _Plain:
 class _Inflated:
     """A deflated data set (PS3.5 A.5), inflated bit by bit."""
 
-    def __init__(self, file: BinaryIO, length: int) -> None:
+    def __init__(self, file: Content, length: int) -> None:
         self._file = file
         self._left = length
         self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -259,7 +276,7 @@ class _Walker:
         is_usual = self._tag.format == "<HH" and not implicit
         while not self._source.at_end():
             if is_usual and isinstance(self._source, _Plain):
-                self._source.pass_over()
+                self._source.pass_over(found)
                 if self._source.at_end():
                     break
             tag, vr, length = self._header(implicit=implicit)

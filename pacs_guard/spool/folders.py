@@ -36,7 +36,7 @@ class Folder:
         with suppress(AttributeError, OSError):  # it could not even be opened
             os.close(self._descriptor)
 
-    def take_in(self, source: Path, name: str) -> None:
+    def take_in(self, source: str, name: str) -> None:
         """Move a file into this folder.
 
         Raises
@@ -83,30 +83,31 @@ class Folders:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._open: OrderedDict[Path, Folder] = OrderedDict()
+        self._open: OrderedDict[str, Folder] = OrderedDict()
         self._lock = threading.Lock()
 
-    def take_in(self, source: Path, target: Path) -> Folder:
-        """Move a file to `target`, making folders as needed; return the one that is to be synced."""
+    def take_in(self, source: str, target: str) -> Folder:
+        """Move a file to `target`, relative to the root, making folders as needed; return the one to be synced."""
+        path, _, name = target.rpartition("/")
         for tries_left in reversed(range(_MOST_TRIES)):
             try:
-                folder = self._folder(target.parent)
-                folder.take_in(source, target.name)
+                folder = self._folder(path)
+                folder.take_in(source, name)
             except FileNotFoundError:  # the folder was empty and removed just now
                 if not tries_left:
                     raise
-                self._forget(target.parent)
+                self._forget(path)
             else:
                 return folder
         raise AssertionError  # the last try returns or raises
 
-    def _folder(self, path: Path) -> Folder:
+    def _folder(self, path: str) -> Folder:
         with self._lock:
             known = self._open.get(path)
             if known is not None:
                 self._open.move_to_end(path)
                 return known
-        made = self._make(path)
+        made = self._make(self._root / path)
         with self._lock:
             self._open[path] = made
             while len(self._open) > _MOST_OPEN:
@@ -121,7 +122,7 @@ class Folders:
         sync_all(above for above in path.parents if above != self._root and above.is_relative_to(self._root))
         return folder
 
-    def _forget(self, path: Path) -> None:
+    def _forget(self, path: str) -> None:
         with self._lock:
             self._open.pop(path, None)
 

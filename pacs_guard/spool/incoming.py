@@ -3,21 +3,51 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
-import uuid
 from contextlib import suppress
-from typing import TYPE_CHECKING, BinaryIO, cast
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pacs_guard.spool.failures import translated
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pacs_guard.spool.folders import Folder, Folders
 
 _SMALL = 1 << 15
 _ENOUGH = 1 << 17
+_HEAD = 1 << 14
+
+
+class Reader:
+    """A received data set from its first byte, read where it lies; its beginning is still in memory.
+
+    Parameters
+    ----------
+    descriptor : int
+    offset : int
+        Where the data set starts in the file.
+    head : bytes
+        Its first bytes.
+    """
+
+    def __init__(self, descriptor: int, offset: int, head: bytes) -> None:
+        self._descriptor = descriptor
+        self._offset = offset
+        self._head = head
+        self._at = 0
+
+    def read(self, count: int) -> bytes:
+        """Return the next bytes; fewer only where the data set ends."""
+        if self._at + count <= len(self._head):
+            found = self._head[self._at : self._at + count]
+        else:
+            found = os.pread(self._descriptor, count, self._offset + self._at)
+        self._at += len(found)
+        return found
+
+    def skip(self, count: int) -> None:
+        """Pass over bytes without reading them."""
+        self._at += count
 
 
 class IncomingFile:
@@ -45,8 +75,9 @@ class IncomingFile:
     def __init__(self, root: Path, folders: Folders, preamble: bytes) -> None:
         self._root = root
         self._folders = folders
-        self._path = root / "incoming" / f"{uuid.uuid4().hex}.part"
+        self._path = f"{root}/incoming/{os.urandom(16).hex()}.part"
         self._digest = hashlib.sha256()
+        self._head = b""  # of the data set, so that looking at it reads nothing back
         self._gathered = bytearray()
         self.offset = len(preamble)
         self.length = 0
@@ -66,6 +97,8 @@ class IncomingFile:
         SpoolError
             If it fails otherwise.
         """
+        if self.length < _HEAD:
+            self._head += data[: _HEAD - self.length]
         self.length += len(data)
         if len(data) < _SMALL and len(self._gathered) < _ENOUGH:
             self._gathered += data
@@ -80,8 +113,8 @@ class IncomingFile:
         digest.update(self._gathered)
         return digest.hexdigest()
 
-    def reader(self) -> BinaryIO:
-        """Return the file, positioned at the data set, to look at before it is committed.
+    def reader(self) -> Reader:
+        """Return the data set, to look at before it is committed.
 
         Raises
         ------
@@ -89,9 +122,7 @@ class IncomingFile:
             If what was written so far cannot be flushed.
         """
         self._flush()
-        file = io.FileIO(self._descriptor, "rb", closefd=False)
-        file.seek(self.offset)
-        return cast("BinaryIO", file)
+        return Reader(self._descriptor, self.offset, self._head)
 
     def commit(self, path: str) -> None:
         """Make the file durable under its final path, relative to the spool's root.
@@ -120,17 +151,17 @@ class IncomingFile:
         try:
             os.fsync(self._descriptor)
             self._close()
-            return self._folders.take_in(self._path, self._root / path)
+            return self._folders.take_in(self._path, path)
         except OSError as error:
             raise translated(error, "a received instance cannot be made durable") from error
 
     def set_aside(self) -> str:
         """Keep the file among the refused ones, and return its path relative to the spool's root."""
-        path = f"refused/{self._path.stem}.dcm"
+        path = f"refused/{Path(self._path).stem}.dcm"
         self._flush()
         try:
             self._close()
-            self._path.rename(self._root / path)
+            Path(self._path).rename(self._root / path)
         except OSError as error:
             raise translated(error, "a refused instance cannot be kept aside") from error
         return path
@@ -139,7 +170,7 @@ class IncomingFile:
         """Drop the file; nothing happens if it was committed or set aside."""
         with suppress(OSError):  # it is dropped in any case
             self._close()
-        self._path.unlink(missing_ok=True)
+        Path(self._path).unlink(missing_ok=True)
 
     def _flush(self) -> None:
         if self._gathered:

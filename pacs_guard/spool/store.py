@@ -12,7 +12,6 @@ import errno
 import hashlib
 import os
 import shutil
-import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -143,7 +142,7 @@ class Spool(StoredFiles):
     def path_for(self, study_uid: str) -> str:
         """Return a path that no file has yet, relative to the root; no text of the study enters it."""
         digest = hashlib.sha256(study_uid.encode()).hexdigest()
-        return f"instances/{digest[:2]}/{digest[:24]}/{uuid.uuid4().hex}.dcm"
+        return f"instances/{digest[:2]}/{digest[:24]}/{os.urandom(16).hex()}.dcm"
 
     def remove(self, path: str) -> None:
         """Remove an instance's file, and its folder if that was the last; nothing happens if it is gone."""

@@ -53,6 +53,11 @@ class MessageStream:
         self._request: StoreCommand | None = None  # the one that is served here
         self._reception: Reception | None = None
 
+    @property
+    def is_receiving(self) -> bool:
+        """Whether a data set is under way that is stored here."""
+        return self._reception is not None
+
     def take(self, fragment: Fragment) -> bool:
         """Take the next fragment; return whether it completed a message.
 

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from pacs_guard.receive.wire.association import WireAssociation
 
 _LOG = structlog.get_logger("pacs_guard.receive")
-_BUFFER = 1 << 18
+_BUFFER = 1 << 20
+_BETWEEN_DATA_SETS = 1 << 18  # of many small messages, those that come first are answered first
 _LONGEST_WAIT_SECONDS = 0.5
 _ESTABLISHED, _AWAITS_CLOSE, _IDLE = "Sta6", "Sta13", "Sta1"
 _ARTIM_RUNS = {"Sta2", _AWAITS_CLOSE}
@@ -175,7 +176,9 @@ class WireProvider(DULServiceProvider):
         if wrapped is None:  # closed by another thread meanwhile
             return
         try:
-            count = wrapped.recv_into(self._buffer, 0, socket.MSG_DONTWAIT)
+            is_data = self._messages is not None and self._messages.is_receiving
+            most = _BUFFER if is_data else _BETWEEN_DATA_SETS
+            count = wrapped.recv_into(self._buffer, most, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
         except OSError:
@@ -233,7 +236,8 @@ class WireProvider(DULServiceProvider):
             self._is_serving = False
         if completed:
             self._idle_timer.restart()
-            self._association.poke.set()
+            if self._is_library_serving():
+                self._association.poke.set()
         return not completed and self.event_queue.empty()
 
     def _answer(self, pdu: bytes) -> None:

@@ -58,8 +58,13 @@ def deflate(content: bytes) -> bytes:
     return compressor.compress(content) + compressor.flush()
 
 
+class InMemory(io.BytesIO):
+    def skip(self, count):
+        self.seek(count, io.SEEK_CUR)
+
+
 def look(content: bytes, syntax: str = EXPLICIT) -> Identity:
-    return identify(io.BytesIO(content), len(content), syntax)
+    return identify(InMemory(content), len(content), syntax)
 
 
 def refusal(content: bytes, syntax: str = EXPLICIT) -> tuple[int, str]:
