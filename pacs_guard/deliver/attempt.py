@@ -136,7 +136,8 @@ class Attempt:
                     association = self._open(batch, waiting)
                 if association is None:
                     return
-                self._deliver(association, waiting.popleft())
+                instance = waiting.popleft()
+                self._deliver(association, instance, waiting[0] if waiting else None)
         finally:
             if association is not None:
                 association.close()
@@ -161,10 +162,12 @@ class Attempt:
             self._log.warning("destination out of reach", error=self._error)
             raise EndOfAttempt from error
 
-    def _deliver(self, association: StoreAssociation, instance: StoredInstance) -> None:
+    def _deliver(
+        self, association: StoreAssociation, instance: StoredInstance, following: StoredInstance | None
+    ) -> None:
         started = self._tools.clock()
         try:
-            stored = association.store(instance)
+            stored = association.store(instance, following)
         except (PermanentDeliveryError, SpoolCorruptError) as error:
             self._failed(instance, None, str(error), permanent=True)
         except (TransientDeliveryError, SpoolError) as error:

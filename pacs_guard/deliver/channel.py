@@ -26,7 +26,9 @@ class Channel(Protocol):
     def is_open(self) -> bool:
         """Whether another instance can be sent."""
 
-    def exchange(self, request: StoreRequest, data: StoredInstance | bytes) -> StoreResponse:
+    def exchange(
+        self, request: StoreRequest, data: StoredInstance | bytes, following: StoredInstance | None = None
+    ) -> StoreResponse:
         """Send one C-STORE request with its data set and return the response.
 
         Parameters
@@ -35,6 +37,8 @@ class Channel(Protocol):
         data : StoredInstance or bytes
             An instance, whose spooled bytes are compared with their hash first and sent as they are; or an encoded
             data set.
+        following : StoredInstance, optional
+            What is likely to be sent next as it is; it may be read while the response is awaited.
 
         Raises
         ------

@@ -73,12 +73,15 @@ class FastChannel:
         """Whether another instance can be sent; notices what the peer did since the last one."""
         if self._open:
             try:
-                self._digest(self._wire.pending())
+                if arrived := self._wire.pending():
+                    self._digest(arrived)
             except TransientDeliveryError:
                 self._drop()
         return self._open
 
-    def exchange(self, request: StoreRequest, data: StoredInstance | bytes) -> StoreResponse:
+    def exchange(
+        self, request: StoreRequest, data: StoredInstance | bytes, following: StoredInstance | None = None
+    ) -> StoreResponse:
         """Send one C-STORE request with its data set and return the response."""
         if isinstance(data, bytes):
             pieces, length = iter((memoryview(data),)), len(data)
@@ -87,6 +90,8 @@ class FastChannel:
         first = next(pieces)  # raises before anything is sent if the instance is not what was received
         try:
             self._send(request, itertools.chain((first,), pieces), length)
+            if following is not None:
+                self._reader.read_ahead(following)  # the peer is at work meanwhile
             return self._response(request)
         except SpoolError as error:
             self._drop()

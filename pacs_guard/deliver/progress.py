@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from pacs_guard.deliver.sendqueue import SendQueue
     from pacs_guard.queue.rows import ClaimedDelivery
 
-SHORTEST_PAUSE_SECONDS = 0.02
+SHORTEST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 0.5
-_PAUSE_FACTOR = 10  # so that commits take a tenth of the time at most, however slow the disk is
+_PAUSE_FACTOR = 20  # so that commits take a twentieth of the time at most, however slow the disk is
 
 
 class Progress:

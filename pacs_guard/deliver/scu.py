@@ -79,6 +79,7 @@ class StoreAssociation:
         self._destination = destination
         self._spool = spool
         self._message_id = 0
+        self._choices: dict[tuple[str, str], tuple[int, str] | None] = {}
         self._channel = open_channel(
             transport,
             destination,
@@ -97,8 +98,14 @@ class StoreAssociation:
         """Release the association; nothing happens if it is closed already."""
         self._channel.close()
 
-    def store(self, instance: StoredInstance) -> Stored:
+    def store(self, instance: StoredInstance, following: StoredInstance | None = None) -> Stored:
         """Send one instance and wait for the answer.
+
+        Parameters
+        ----------
+        instance : StoredInstance
+        following : StoredInstance, optional
+            The one that comes after it.
 
         Raises
         ------
@@ -109,18 +116,29 @@ class StoreAssociation:
         TransientDeliveryError
             If there was no answer; the association is closed then.
         """
-        choice = choose(instance, self._channel.accepted, transcode=self._destination.transcode)
+        choice = self._choice(instance)
         if choice is None:
             raise PermanentDeliveryError(self._refused(instance))
         context_id, syntax = choice
         self._message_id = self._message_id % 0xFFFF + 1
         request = StoreRequest(context_id, self._message_id, instance.sop_class_uid, instance.key.sop_uid)
         if syntax == instance.transfer_syntax_uid:
-            answer = self._channel.exchange(request, instance)
+            answer = self._channel.exchange(request, instance, self._if_as_it_is(following))
             return Stored(answer.status, answer.comment)
         self._spool.verify(instance)
         answer = self._channel.exchange(request, transcode(self._spool, instance, syntax))
         return Stored(answer.status, answer.comment, syntax)
+
+    def _choice(self, instance: StoredInstance) -> tuple[int, str] | None:
+        kind = instance.sop_class_uid, instance.transfer_syntax_uid
+        if kind not in self._choices:
+            self._choices[kind] = choose(instance, self._channel.accepted, transcode=self._destination.transcode)
+        return self._choices[kind]
+
+    def _if_as_it_is(self, following: StoredInstance | None) -> StoredInstance | None:
+        """Return an instance if its bytes will be sent unchanged."""
+        choice = self._choice(following) if following is not None else None
+        return following if following and choice and choice[1] == following.transfer_syntax_uid else None
 
     def _refused(self, instance: StoredInstance) -> str:
         text = (

@@ -60,7 +60,12 @@ class StockChannel:
             self._assoc.release()
         drop(self._assoc)
 
-    def exchange(self, request: StoreRequest, data: StoredInstance | bytes) -> StoreResponse:
+    def exchange(
+        self,
+        request: StoreRequest,
+        data: StoredInstance | bytes,
+        following: StoredInstance | None = None,  # noqa: ARG002  # read when its turn comes
+    ) -> StoreResponse:
         """Send one C-STORE request with its data set and return the response."""
         message = C_STORE()
         message.MessageID = request.message_id

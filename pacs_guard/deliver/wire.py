@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import select
 import socket
 import struct
@@ -63,13 +64,8 @@ class Wire:
         TransientDeliveryError
             If the peer takes nothing within the time-out, or is gone.
         """
-        group: list[bytes | memoryview] = []
-        for buffer in buffers:
-            group.append(buffer)
-            if len(group) == _BUFFERS_AT_ONCE:
-                self._send_group(group, early)
-                group = []
-        if group:
+        left = iter(buffers)
+        while group := list(itertools.islice(left, _BUFFERS_AT_ONCE)):
             self._send_group(group, early)
 
     def receive(self, timeout: float, waiting_for: str) -> bytes:
@@ -87,22 +83,8 @@ class Wire:
         TransientDeliveryError
             If nothing arrives in time, or the peer closed the connection.
         """
-        deadline, tick = time.monotonic() + timeout, _FIRST_TICK_SECONDS
-        unread = self._unacknowledged()
-        while True:
-            self._acknowledge_at_once()
-            data = self._read()
-            if data is not None:
-                return data
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TransientDeliveryError(f"{self._name} {waiting_for} within {timeout:g} s")
-            if not self._wait(select.POLLIN, min(left, tick)):
-                self._alive()
-                tick = _TICK_SECONDS
-                before, unread = unread, self._unacknowledged()
-                if unread < before:  # a slow line is not a silent peer
-                    deadline = time.monotonic() + timeout
+        data = self._read()
+        return self._await(timeout, waiting_for) if data is None else data
 
     def pending(self) -> bytes:
         """Return what has arrived already, without waiting; empty if nothing has.
@@ -123,6 +105,24 @@ class Wire:
         """Close the connection; what the peer has not read yet may be lost."""
         self._connection.close()
 
+    def _await(self, timeout: float, waiting_for: str) -> bytes:
+        deadline, tick = time.monotonic() + timeout, _FIRST_TICK_SECONDS
+        unread = self._unacknowledged()
+        while True:
+            self._acknowledge_at_once()
+            data = self._read()
+            if data is not None:
+                return data
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise TransientDeliveryError(f"{self._name} {waiting_for} within {timeout:g} s")
+            if not self._wait(select.POLLIN, min(left, tick)):
+                self._alive()
+                tick = _TICK_SECONDS
+                before, unread = unread, self._unacknowledged()
+                if unread < before:  # a slow line is not a silent peer
+                    deadline = time.monotonic() + timeout
+
     def _send_group(self, group: list[bytes | memoryview], early: Callable[[bytes], None]) -> None:
         first, last_progress = 0, time.monotonic()
         while first < len(group):
@@ -130,6 +130,8 @@ class Wire:
             if sent is None:
                 self._wait_writable(last_progress, early)
                 continue
+            if not first and sent == sum(map(len, group)):
+                return
             last_progress = time.monotonic()
             while first < len(group) and sent >= len(group[first]):
                 sent -= len(group[first])

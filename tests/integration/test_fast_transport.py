@@ -154,10 +154,10 @@ def channel(port: int, spool, **changes):
         opened.close()
 
 
-def store(opened, spool, number: int, message_id: int | None = None):
+def store(opened, spool, number: int, following: int | None = None):
     instance = spool.instances[number]
-    request = StoreRequest(opened.accepted[0][0], message_id or number + 1, CT, instance.key.sop_uid)
-    return opened.exchange(request, instance)
+    request = StoreRequest(1, number + 1, instance.sop_class_uid, instance.key.sop_uid)
+    return opened.exchange(request, instance, None if following is None else spool.instances[following])
 
 
 @given(
@@ -182,7 +182,8 @@ def test_stock_pynetdicom_reads_exactly_the_stored_bytes(lengths, max_pdu, piece
 
     with Peer(answer_in_pieces, max_pdu) as peer, channel(peer.port, spool) as opened:
         opened._reader = VerifiedReader(spool, piece)
-        answers = [store(opened, spool, number) for number in range(len(lengths))]
+        ahead = [rng.choice((None, number, min(number + 1, len(lengths) - 1))) for number in range(len(lengths))]
+        answers = [store(opened, spool, number, ahead[number]) for number in range(len(lengths))]
         assert opened.is_open
     assert [answer.status for answer in answers] == statuses
     assert [data for _, data in peer.received] == spool.contents
@@ -282,6 +283,30 @@ def test_an_altered_instance_is_noticed_before_anything_of_it_is_sent():
         assert opened.is_open
         assert store(opened, spool, 1).status == 0
     assert [data for _, data in peer.received] == [b"cd" * 50]
+
+
+def test_what_was_read_ahead_is_sent_as_it_was_when_it_was_checked():
+    spool = MemorySpool(b"ab" * 50, b"cd" * 50, b"ef" * 50)
+    with Peer(success) as peer, channel(peer.port, spool) as opened:
+        store(opened, spool, 0, following=1)
+        spool.contents[1] = b"xx" * 50
+        assert store(opened, spool, 1, following=2).status == 0
+        with pytest.raises(SpoolCorruptError):  # not what was read ahead, and altered by now
+            store(opened, spool, 1)
+        assert store(opened, spool, 2).status == 0
+    assert [data for _, data in peer.received] == [b"ab" * 50, b"cd" * 50, b"ef" * 50]
+
+
+def test_a_broken_instance_that_is_read_ahead_spoils_only_itself():
+    spool = MemorySpool(b"ab" * 50, b"cd" * 50, b"ef" * 50)
+    spool.contents[1] = b"cx" * 50
+    with Peer(success) as peer, channel(peer.port, spool) as opened:
+        assert store(opened, spool, 0, following=1).status == 0
+        with pytest.raises(SpoolCorruptError):
+            store(opened, spool, 1, following=2)
+        assert opened.is_open
+        assert store(opened, spool, 2).status == 0
+    assert [data for _, data in peer.received] == [b"ab" * 50, b"ef" * 50]
 
 
 def test_a_large_instance_that_shrinks_while_it_is_sent_is_never_completed():

@@ -85,11 +85,11 @@ def test_what_comes_slowly_is_written_one_by_one(queue, progress, time):
 
 def test_a_slow_disk_makes_larger_groups(queue, progress, time):
     queue.commit_seconds = 0.02
-    for number in range(1, 502):
+    for number in range(1, 802):
         note(progress, number)
         time.sleep(0.001)
-    # a commit of 20 ms may follow after 200 ms
-    assert [len(group) for group in queue.groups] == [1, 200, 200]
+    # a commit of 20 ms may follow after 400 ms
+    assert [len(group) for group in queue.groups] == [1, 400, 400]
 
 
 def test_a_failure_is_written_after_what_was_delivered_before_it(queue, progress):
