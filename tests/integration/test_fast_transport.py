@@ -154,9 +154,9 @@ def channel(port: int, spool, **changes):
         opened.close()
 
 
-def store(opened, spool, number: int, following: int | None = None):
+def store(opened, spool, number: int, message_id: int | None = None, following: int | None = None):
     instance = spool.instances[number]
-    request = StoreRequest(1, number + 1, instance.sop_class_uid, instance.key.sop_uid)
+    request = StoreRequest(opened.accepted[0][0], message_id or number + 1, CT, instance.key.sop_uid)
     return opened.exchange(request, instance, None if following is None else spool.instances[following])
 
 
@@ -183,7 +183,7 @@ def test_stock_pynetdicom_reads_exactly_the_stored_bytes(lengths, max_pdu, piece
     with Peer(answer_in_pieces, max_pdu) as peer, channel(peer.port, spool) as opened:
         opened._reader = VerifiedReader(spool, piece)
         ahead = [rng.choice((None, number, min(number + 1, len(lengths) - 1))) for number in range(len(lengths))]
-        answers = [store(opened, spool, number, ahead[number]) for number in range(len(lengths))]
+        answers = [store(opened, spool, number, following=ahead[number]) for number in range(len(lengths))]
         assert opened.is_open
     assert [answer.status for answer in answers] == statuses
     assert [data for _, data in peer.received] == spool.contents
