@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import socket
@@ -158,6 +159,10 @@ def _run_receive(stores: Stores, metrics: RoleMetrics, stop: threading.Event, re
     intake = Intake(stores.database, CLOCK, f"{socket.gethostname()}:{name}")
     receiver = Receiver(stores.settings, stores.spool(), intake, metrics)
     receiver.start()
+    # what is there by now stays: to look through it again and again would hold up every association, as the DICOM
+    # library collects garbage itself
+    gc.collect()
+    gc.freeze()
     reloader.start(_live(receiver.reconfigure))
     stop.wait()
     receiver.stop(_DRAIN_SECONDS)
