@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +44,8 @@ class Database:
         except (SQLAlchemyError, ImportError, OSError, ValueError) as error:
             raise QueueUnavailableError(f"database {_hide_password(url)} cannot be used: {error}") from error
         # SQLite has one writer at a time; waiting here is fairer and faster than its busy handler's sleeps
-        self._writer = _WriterTurn() if self.engine.dialect.name == "sqlite" else nullcontext()
+        self._turn = _WriterTurn() if self.engine.dialect.name == "sqlite" else None
+        self._kept: Connection | None = None
         # several statements of one look must see one state, as they do in SQLite
         self._reading: dict[str, Any] = {"read_only": True}
         if self.engine.dialect.name == "postgresql":
@@ -65,13 +66,30 @@ class Database:
         """
         committing = False
         try:
-            with _translated(), self._writer, self.engine.begin() as connection:
+            with _translated(), self._transaction() as connection:
                 yield connection
                 committing = True
         except QueueUnavailableError as error:
             if committing:
                 raise CommitUnknownError(str(error)) from error.__cause__
             raise
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        """Begin a transaction; whoever has SQLite's turn uses the one connection that is kept for that."""
+        if self._turn is None:
+            with self.engine.begin() as connection:
+                yield connection
+            return
+        with self._turn:
+            kept, self._kept = self._kept or self.engine.connect(), None
+            try:
+                with kept.begin():
+                    yield kept
+            except BaseException:
+                kept.close()  # whatever state it is in
+                raise
+            self._kept = kept
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -119,6 +137,9 @@ class Database:
 
     def close(self) -> None:
         """Close every connection."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
         self.engine.dispose()
 
 
