@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -87,16 +87,22 @@ def program(command: list[str], port: int, log: Path) -> Iterator[subprocess.Pop
 
 
 @contextmanager
-def pacs_guard(folder: Path, *, extra: str = "", delay_ms: float = 0.0) -> Iterator[Running]:
-    """Run PACS Guard's receiver as a process of its own; `extra` are further settings of it."""
+def pacs_guard(folder: Path, *, extra: str = "", delay_ms: float = 0.0, processes: int = 1) -> Iterator[Running]:
+    """Run PACS Guard's receiver as processes of its own; `extra` are further settings of it.
+
+    Of several processes the first is told as the root: CPU and memory are those of one.
+    """
     port = peers.free_port()
     folder.mkdir(parents=True)
     config = folder / "pacs-guard.toml"
     config.write_text(CONFIG.format(folder=folder, port=port, extra=extra))
     launcher = ["-m", "tests.benchmarks.slow_disk", f"{delay_ms:g}"] if delay_ms else ["-m", "pacs_guard"]
     command = [sys.executable, *launcher, "run", "receive", "--config", str(config)]
-    with program(command, port, folder / "log") as process:
-        yield Running(port, process.pid)
+    with ExitStack() as running:
+        first = running.enter_context(program(command, port, folder / "log"))
+        for number in range(2, processes + 1):
+            running.enter_context(program([*command, "--process", str(number)], port, folder / f"log-{number}"))
+        yield Running(port, first.pid)
 
 
 @contextmanager
@@ -132,7 +138,7 @@ def receivers(delay_ms: float, *, stock: bool, processes: int) -> dict[str, Star
     found: dict[str, Start] = {"PACS Guard": pacs_guard}
     if processes > 1:
         found[f"PACS Guard, {processes} processes"] = lambda folder: pacs_guard(
-            folder, extra=f"processes = {processes}"
+            folder, extra=f"processes = {processes}", processes=processes
         )
     if stock:
         found["PACS Guard, stock transport"] = lambda folder: pacs_guard(folder, extra='transport = "stock"')
