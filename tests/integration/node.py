@@ -91,7 +91,7 @@ class Node:
     def studies(self) -> dict[str, dict]:
         return {study["study_uid"]: study for study in self.ask("studies", "list")}
 
-    def wait_for(self, study_uid: str, *states: str, seconds: float = 60.0) -> dict:
+    def wait_for(self, study_uid: str, *states: str, seconds: float = 180.0) -> dict:
         """Wait until a study stands in one of `states`."""
         last: dict = {}
 
