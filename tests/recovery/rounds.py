@@ -107,6 +107,7 @@ class CrashTest:
         self._roles = Roles(settings, folder / "roles.log")
         self._sent: dict[str, str] = {}
         self._armed: str | None = None
+        self._timer: threading.Timer | None = None
 
     def round(self, number: int, seed: int) -> Outcome:
         """Let one study pass while one thing goes wrong."""
@@ -127,10 +128,14 @@ class CrashTest:
             if self._armed is not None and not self._roles.fired.value:
                 self._roles.start(self._armed)
             self._armed = None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer.join()  # it may be killing just now
+                self._timer = None
             self._to_node.cut_after(-1)
             self._to_pacs.cut_after(-1)
         cut = self._to_node.cuts + self._to_pacs.cuts > cuts
-        outcome.fired = bool(self._roles.fired.value) or cut or kind in {"locked", "random"}
+        outcome.fired = bool(self._roles.fired.value) or cut or kind == "locked"
         outcome.deaths = self._roles.deaths
         outcome.seconds = round(time.monotonic() - started, 3)
         return outcome
@@ -151,10 +156,15 @@ class CrashTest:
         return f"{role}: {strike}"
 
     def _random(self, rng: random.Random) -> str:
-        role, after = rng.choice(ROLES), rng.uniform(0.0, 0.5)
+        role, after = rng.choice(ROLES), rng.uniform(0.0, 0.2)
         self._roles.tend()
-        threading.Timer(after, self._roles.kill, (role,)).start()
+        self._timer = threading.Timer(after, self._kill, (role,))
+        self._timer.start()
         return f"{role} killed after {after:.3f} s"
+
+    def _kill(self, role: str) -> None:
+        self._roles.fired.value = 1
+        self._roles.kill(role)
 
     def _locked(self, rng: random.Random) -> str:
         seconds = rng.uniform(0.1, 0.6)
