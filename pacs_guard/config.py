@@ -185,6 +185,9 @@ class DetectSettings(_Section):
         For numeric libraries; 0 lets them choose.
     nice : int
         How much the detector stands back behind receiving and delivering; see ``nice(2)``.
+    reader_memory_bytes, reader_seconds
+        What the process that parses and decodes may take for one series: address space, and processor time; a series
+        that needs more is undetermined.
     """
 
     # with none of them, everything would count as judged
@@ -193,6 +196,8 @@ class DetectSettings(_Section):
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     nice: Annotated[int, Field(ge=0, le=19)] = 15
+    reader_memory_bytes: Annotated[int, Field(ge=2**29)] = 4 * 1024**3
+    reader_seconds: Seconds = 300.0
 
 
 class RetrySettings(_Section):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pacs_guard.domain.instance import StoredInstance
 
 _MULTI_FRAME = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+_DEEPEST = 64
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
@@ -91,7 +92,7 @@ def read_instance(instance: StoredInstance, root: Path, *, from_network: bool = 
         try:
             ds = _dataset(path, instance)
         except AssemblyError as error:
-            return ReadInstance(_bare_facts(instance), refusal=str(error), file=str(path))
+            return ReadInstance(bare_facts(instance), refusal=str(error), file=str(path))
         return _read(ds, instance, str(path), from_network=from_network)
 
 
@@ -129,8 +130,11 @@ def _planes(ds: Dataset, pixels: NDArray[np.number] | None, sop_uid: str) -> tup
 def _dataset(path: Path, instance: StoredInstance) -> Dataset:
     try:
         ds = pydicom.dcmread(path, force=True)
+        _refuse_deep_nesting(ds)
         # parses every element, so that a malformed one shows here and not later
         ds.decode()
+    except AssemblyError:
+        raise
     except OSError as error:
         raise SpoolError(f"{path} cannot be read: {error}") from error
     except Exception as error:  # pydicom lets nearly any exception out of malformed bytes
@@ -138,6 +142,16 @@ def _dataset(path: Path, instance: StoredInstance) -> Dataset:
     stated = header.text(ds.file_meta, "TransferSyntaxUID")
     ds.file_meta.TransferSyntaxUID = pydicom.uid.UID(stated or instance.transfer_syntax_uid)
     return ds
+
+
+def _refuse_deep_nesting(ds: Dataset, depth: int = 0) -> None:
+    # past Python's recursion limit the library tries each level again in several ways, which takes for ever
+    if depth > _DEEPEST:
+        raise AssemblyError(f"its sequences are nested more than {_DEEPEST} deep")
+    for element in ds:
+        if element.VR == "SQ":
+            for item in element.value:
+                _refuse_deep_nesting(item, depth + 1)
 
 
 def _decoded(ds: Dataset, instance: StoredInstance) -> NDArray[np.number] | None:
@@ -202,7 +216,8 @@ def _facts(
     )
 
 
-def _bare_facts(instance: StoredInstance) -> InstanceFacts:
+def bare_facts(instance: StoredInstance) -> InstanceFacts:
+    """Return what is known of an instance that cannot be read."""
     key = instance.key
     return InstanceFacts(
         sop_uid=key.sop_uid,

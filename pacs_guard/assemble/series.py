@@ -51,12 +51,17 @@ def assemble_study(
     AssembledSeries
         In the order of first appearance.
     """
+    for group in by_series(instances, from_network=from_network):
+        yield from assemble_series(group, root, split_gaps=split_gaps, from_network=from_network)
+
+
+def by_series(instances: Iterable[StoredInstance], *, from_network: bool) -> list[list[StoredInstance]]:
+    """Return instances of one study or of several, grouped as `assemble_study` does."""
     groups: dict[tuple[str, ...], list[StoredInstance]] = defaultdict(list)
     for instance in instances:
         folder = "" if from_network else instance.path.rpartition("/")[0]
         groups[instance.key.study_uid, instance.key.series_uid, folder].append(instance)
-    for group in groups.values():
-        yield from assemble_series(group, root, split_gaps=split_gaps, from_network=from_network)
+    return list(groups.values())
 
 
 def assemble_series(

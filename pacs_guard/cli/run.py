@@ -169,11 +169,11 @@ def _run_receive(stores: Stores, metrics: RoleMetrics, stop: threading.Event, re
 
 
 def _run_detect(stores: Stores, metrics: RoleMetrics, stop: threading.Event, reloader: Reloader) -> None:
-    from pacs_guard.assemble.series import assemble_study
+    from pacs_guard.assemble.confined import ConfinedAssembly, Limits
     from pacs_guard.detect.worker import Worker
 
     settings = stores.settings
-    root = settings.spool_dir
+    limits = Limits(settings.detect.reader_memory_bytes, settings.detect.reader_seconds)
     os.nice(settings.detect.nice)
     if settings.detect.threads:
         # read once by the numeric libraries, which are not loaded yet
@@ -186,7 +186,7 @@ def _run_detect(stores: Stores, metrics: RoleMetrics, stop: threading.Event, rel
     stores.late.release_leases(owner_prefix("detect"))
     worker = Worker(
         assessing=stores.assessing,
-        assemble=lambda instances: assemble_study(instances, root),
+        assemble=ConfinedAssembly(settings.spool_dir, limits),
         detectors=detectors,
         policies=settings.policies(),
         default_policy=default_policy(),
