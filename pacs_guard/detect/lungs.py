@@ -12,19 +12,25 @@ if TYPE_CHECKING:
 
 _WORKING_SPACING_MM = 1.4
 _AIR_BELOW_HU = -400
-_TRACHEA_MEAN_HU = -930.0
-_TRACHEA_LARGEST_CM2 = 8.0
+_AIRWAY_MEDIAN_HU = -890.0
+_AIRWAY_LARGEST_CM2 = 8.0
 _SMALLEST_LUNG_CM2 = 1.5
 _BORDER_MM = 8.0
 _OPENING_MM = 4.0
+_LARGEST_HOLE_CM2 = 9.0  # a nodule of 30 mm, and some vessels around it
+_BITE_MM = 24.0
+_BITE_CM2 = (0.4, 9.0)
+_BITE_OPENING_MM = 2.5
+_BITE_HU = (-400.0, 180.0)  # no rib, no vertebra
 
 
 def lung_mask(hu: NDArray[np.int16], spacing_mm: tuple[float, float]) -> NDArray[np.bool_]:
     """Return the lungs of one axial slice, with vessels and nodules that lie in or on them.
 
-    Air inside the body is taken, small very black parts of it (trachea, main bronchi) are left out, and the border is
-    closed so that what grows from the pleura is inside. The work is done on a grid of about 1.4 mm: single slices of
-    any matrix cost some milliseconds.
+    Air inside the body is taken, and small very black parts of it (trachea, main bronchi) are left out. Then the border
+    is closed, holes up to the size of a nodule of 30 mm are filled, and what bites into one lung from its border and is
+    no larger than such a nodule is taken in. The work is done on a grid of about 1.4 mm: single slices of any matrix
+    cost some milliseconds.
 
     Parameters
     ----------
@@ -43,7 +49,8 @@ def lung_mask(hu: NDArray[np.int16], spacing_mm: tuple[float, float]) -> NDArray
     spacing = (spacing_mm[0] * steps[0], spacing_mm[1] * steps[1])
     air = (coarse < _AIR_BELOW_HU) & _body(coarse, spacing)
     mask = _closed(_lung_parts(air, coarse, spacing), spacing, _BORDER_MM)
-    return _enlarged(mask, steps, hu.shape)
+    whole = _with_bites(_filled(mask, spacing), coarse, spacing)
+    return _enlarged(mask | (whole & ~air), steps, hu.shape)  # an airway between the lungs is no hole of theirs
 
 
 def lung_masks(hu: NDArray[np.int16], spacing_mm: tuple[float, float, float]) -> NDArray[np.bool_]:
@@ -76,12 +83,54 @@ def _lung_parts(air: NDArray[np.bool_], coarse: NDArray[np.float32], spacing: tu
     labels, count = ndimage.label(air)
     if not count:
         return air
-    index = np.arange(1, count + 1)
-    area = np.bincount(labels.ravel(), minlength=count + 1)[1:] * spacing[0] * spacing[1] / 100.0
-    mean = ndimage.mean(coarse, labels, index)
-    airway = (mean < _TRACHEA_MEAN_HU) & (area < _TRACHEA_LARGEST_CM2)
-    kept = index[(area >= _SMALLEST_LUNG_CM2) & ~airway]
-    return np.isin(labels, kept)
+    area = _areas_cm2(labels, count, spacing)
+    boxes = ndimage.find_objects(labels)
+
+    def is_lung(part: np.intp) -> bool:
+        if area[part] >= _AIRWAY_LARGEST_CM2:
+            return True
+        values = coarse[boxes[part]][labels[boxes[part]] == part + 1]
+        return bool(np.median(values) >= _AIRWAY_MEDIAN_HU)
+
+    return np.isin(labels, [part + 1 for part in np.flatnonzero(area >= _SMALLEST_LUNG_CM2) if is_lung(part)])
+
+
+def _filled(mask: NDArray[np.bool_], spacing: tuple[float, float]) -> NDArray[np.bool_]:
+    """Fill holes as large as a nodule may be; what both lungs enclose together, such as the heart, is larger."""
+    labels, count = ndimage.label(ndimage.binary_fill_holes(mask) & ~mask)
+    small = _areas_cm2(labels, count, spacing) <= _LARGEST_HOLE_CM2
+    filled: NDArray[np.bool_] = mask | np.isin(labels, np.flatnonzero(small) + 1)
+    return filled
+
+
+def _with_bites(
+    mask: NDArray[np.bool_], coarse: NDArray[np.float32], spacing: tuple[float, float]
+) -> NDArray[np.bool_]:
+    """Take in soft tissue that bites into a lung, each lung on its own: nothing that lies between the two."""
+    labels, _ = ndimage.label(mask)
+    whole = mask.copy()
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        own = labels[box] == number
+        bitten = _closed(own, spacing, _BITE_MM) & ~mask[box]
+        whole[box] |= _filled(own | _bites(bitten, coarse[box], spacing), spacing)
+    return whole
+
+
+def _bites(bitten: NDArray[np.bool_], coarse: NDArray[np.float32], spacing: tuple[float, float]) -> NDArray[np.bool_]:
+    labels, count = ndimage.label(_opened(bitten, spacing, _BITE_OPENING_MM))
+    if not count:
+        return np.zeros_like(bitten)
+    areas = _areas_cm2(labels, count, spacing)
+    means = ndimage.mean(coarse, labels, np.arange(1, count + 1))
+    fits = (areas >= _BITE_CM2[0]) & (areas <= _BITE_CM2[1]) & (means >= _BITE_HU[0]) & (means <= _BITE_HU[1])
+    taken: NDArray[np.bool_] = np.isin(labels, np.flatnonzero(fits) + 1)
+    return taken
+
+
+def _areas_cm2(labels: NDArray[np.intp], count: int, spacing: tuple[float, float]) -> NDArray[np.float64]:
+    """Return the area of each labelled piece but the ground."""
+    pixels = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    return np.asarray(pixels * (spacing[0] * spacing[1] / 100.0), np.float64)
 
 
 def _closed(mask: NDArray[np.bool_], spacing: tuple[float, float], radius_mm: float) -> NDArray[np.bool_]:
