@@ -579,6 +579,16 @@ class Settings(BaseSettings):
         return self.node.data_dir / "evidence"
 
     @property
+    def models_dir(self) -> Path:
+        """Folder of retrained models, ``NAME/VERSION``."""
+        return self.node.data_dir / "models"
+
+    @property
+    def proposals_dir(self) -> Path:
+        """Folder of what retraining proposes."""
+        return self.node.data_dir / "proposals"
+
+    @property
     def metrics_dir(self) -> Path:
         """Folder through which the roles share their metrics."""
         return self.node.data_dir / "metrics"

@@ -17,7 +17,9 @@ app = typer.Typer(
 )
 studies_app = typer.Typer(help="Look at studies, and retry what was given up.", no_args_is_help=True)
 quarantine_app = typer.Typer(help="Look at held studies, release or reject them.", no_args_is_help=True)
-model_app = typer.Typer(help="Look at detector bundles and verify them.", no_args_is_help=True)
+model_app = typer.Typer(
+    help="Look at detector bundles, verify them, and say which version is in force.", no_args_is_help=True
+)
 config_app = typer.Typer(help="Check and show the settings.", no_args_is_help=True)
 app.add_typer(studies_app, name="studies")
 app.add_typer(quarantine_app, name="quarantine")
@@ -36,6 +38,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Who = Annotated[str, typer.Option("--by", help="Who decides; recorded for good.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why; recorded for good.")]
 Source = Annotated[str, typer.Option("--source", help="Name of a source, as in the settings.")]
+Wait = Annotated[float, typer.Option("--wait", min=0, help="So many seconds for running workers to take it.")]
 Study = Annotated[str, typer.Argument(metavar="ID", help="The study's id or StudyInstanceUID.")]
 
 
@@ -223,11 +226,29 @@ def bypass_list(config: Config = None, *, json: Json = False) -> None:
 
 
 @model_app.command("list")
-def model_list(*, json: Json = False) -> None:
-    """List the detectors that come with the node."""
+def model_list(config: Config = None, *, json: Json = False) -> None:
+    """List every version of every model, and which are in force."""
     from pacs_guard.cli.model import list_models
 
-    list_models(json=json)
+    list_models(config, json=json)
+
+
+@model_app.command("promote")
+def model_promote(
+    name: str, version: str, who: Who, reason: Reason, config: Config = None, *, wait: Wait = 5.0
+) -> None:
+    """Put a version in force, once it is verified; running workers take it between two studies."""
+    from pacs_guard.cli.model import promote_model
+
+    promote_model(config, name, version, who=who, reason=reason, wait_seconds=wait)
+
+
+@model_app.command("rollback")
+def model_rollback(name: str, who: Who, reason: Reason, config: Config = None, *, wait: Wait = 5.0) -> None:
+    """Go back to the version that was in force before the last promotion."""
+    from pacs_guard.cli.model import roll_back_model
+
+    roll_back_model(config, name, who=who, reason=reason, wait_seconds=wait)
 
 
 @model_app.command("show")

@@ -26,12 +26,13 @@ from pacs_guard.ops.supervisor import Supervisor, role_commands
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from pacs_guard.cli.wiring import Stores
     from pacs_guard.config import Settings
-    from pacs_guard.detect.detector import Detector
+    from pacs_guard.detect.models import ModelsInForce
+    from pacs_guard.domain.models import LoadedModel
     from pacs_guard.ops.http import Check, Protection
     from pacs_guard.ops.metrics import RoleMetrics
 
@@ -112,31 +113,42 @@ def _check_models(settings: Settings) -> None:
         raise SupervisionError(f"detect.detectors: {error}") from error
 
 
-def _model_versions(settings: Settings) -> dict[str, str]:
+def _model_versions(stores: Stores) -> list[LoadedModel]:
+    """Return what the workers judge by; before one was heard of, what the settings name."""
     from pacs_guard.cli.model import detector_versions
+    from pacs_guard.domain.models import LoadedModel
 
+    heard = [model for _, model in stores.models.loaded()]
+    if heard:
+        return heard
     versions: dict[str, str] = {}
-    for name in settings.detect.detectors:
+    for name in stores.settings.detect.detectors:
         try:
             versions |= detector_versions([name])
         except BundleError:
             versions[name] = "unavailable"
-    return versions
+    return [LoadedModel(name, version, None) for name, version in versions.items()]
 
 
-def _load_detectors(settings: Settings) -> list[Detector]:
-    """Load the detectors; one that cannot be loaded now fails on each study, and the policy decides."""
-    from pacs_guard.detect.registry import load_detector
-    from pacs_guard.detect.unavailable import UnavailableDetector
+def _models_in_force(stores: Stores) -> ModelsInForce:
+    """Load the detectors, and have every later change of them written down."""
+    from pacs_guard.detect.models import ModelsInForce
 
-    detectors: list[Detector] = []
-    for name in settings.detect.detectors:
-        try:
-            detectors.append(load_detector(name))
-        except BundleError as error:
-            _LOG.error("detector cannot be loaded; its studies are undetermined", detector=name, error=str(error))
-            detectors.append(UnavailableDetector(name, str(error)))
-    return detectors
+    told: dict[str, str] = {}
+
+    def report(loaded: Iterable[LoadedModel]) -> None:
+        models = list(loaded)
+        stores.models.report(owner_prefix("detect"), models)
+        versions = {one.name: one.version for one in models}
+        if told != versions:  # whoever switches is audited; this says when a worker took it
+            stores.auditing.note(AuditEvent.MODELS, role="detect", models=versions)
+            told.clear()
+            told.update(versions)
+
+    settings = stores.settings
+    models = ModelsInForce(settings.detect.detectors, settings.models_dir, stores.models.in_force, report)
+    models.refresh()
+    return models
 
 
 def _run_dir(settings: Settings) -> Path:
@@ -178,16 +190,15 @@ def _run_detect(stores: Stores, metrics: RoleMetrics, stop: threading.Event, rel
     if settings.detect.threads:
         # read once by the numeric libraries, which are not loaded yet
         os.environ |= dict.fromkeys(_THREAD_VARIABLES, str(settings.detect.threads))
-    detectors = _load_detectors(settings)
-    versions = {detector.name: detector.version for detector in detectors}
-    stores.auditing.note(AuditEvent.MODELS, role="detect", models=versions)
+    models = _models_in_force(stores)
     # no other worker runs on this machine, so whatever one of them had leased is free
     stores.assessing.release_leases(owner_prefix("detect"))
     stores.late.release_leases(owner_prefix("detect"))
     worker = Worker(
         assessing=stores.assessing,
         assemble=ConfinedAssembly(settings.spool_dir, limits),
-        detectors=detectors,
+        detectors=(),
+        models=models,
         policies=settings.policies(),
         default_policy=default_policy(),
         data_dir=settings.node.data_dir,
@@ -205,6 +216,7 @@ def _run_detect(stores: Stores, metrics: RoleMetrics, stop: threading.Event, rel
 
     reloader.start(_live(reconfigure))
     worker.run(stop)
+    stores.models.report(owner_prefix("detect"), ())
 
 
 def _run_deliver(stores: Stores, metrics: RoleMetrics, stop: threading.Event, reloader: Reloader) -> None:
@@ -236,6 +248,7 @@ def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event, reloa
 
     from pacs_guard.ops.http import WatchServer
     from pacs_guard.ops.metrics import NodeCollector
+    from pacs_guard.ops.model_metrics import ModelsCollector
     from pacs_guard.ops.settings_metrics import SettingsCollector
 
     settings = stores.settings
@@ -247,10 +260,10 @@ def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event, reloa
         NodeCollector(
             gauges=stores.reports.gauges,
             free_bytes=chores.spool.free_bytes,
-            models=_model_versions(settings),
             roles=lambda: heartbeat_ages(run_dir, CLOCK()),
         )
     )
+    registry.register(ModelsCollector(lambda: _model_versions(stores)))
     registry.register(
         SettingsCollector(outcomes=lambda: outcomes(run_dir), min_free_bytes=lambda: chores.min_free_bytes)
     )

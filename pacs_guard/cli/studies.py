@@ -125,6 +125,8 @@ def show_study(config: Path | None, reference: str, *, json: bool) -> None:
     console.print(
         f"  {one.instances} instances from {', '.join(one.sources)}, {moment(one.created_at)}", highlight=False
     )
+    for assessment in details.assessments:
+        console.print(_assessment_line(assessment), highlight=False, markup=False)
     for finding in details.findings:
         console.print(_finding_line(finding), highlight=False, markup=False)
     if folder is not None:
@@ -148,6 +150,17 @@ def show_study(config: Path | None, reference: str, *, json: bool) -> None:
             highlight=False,
             markup=False,
         )
+
+
+def _assessment_line(assessment: dict[str, Any]) -> str:
+    hashes = assessment["hashes"] or {}
+    models = ", ".join(
+        f"{name} {version}" + (f" ({hashes[name][:12]})" if name in hashes else "")
+        for name, version in assessment["bundles"].items()
+    )
+    return (
+        f"  {moment(assessment['finished_at'])} assessed ({assessment['cause']}): {assessment['verdict']} by {models}"
+    )
 
 
 def _finding_line(finding: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from pacs_guard.queue.bypass import Bypasses
 from pacs_guard.queue.database import Database
 from pacs_guard.queue.forwarding import Forwarding
 from pacs_guard.queue.late import LateAssessing
+from pacs_guard.queue.models import Models
 from pacs_guard.queue.outbox import Outbox
 from pacs_guard.queue.reports import Reports
 from pacs_guard.queue.results import Results
@@ -39,7 +40,7 @@ class Stores:
     ----------
     settings : Settings
     database : Database
-    assessing, auditing, bypasses, forwarding, late, outbox, reports, results, review, upkeep
+    assessing, auditing, bypasses, forwarding, late, models, outbox, reports, results, review, upkeep
         The queue, by who uses it.
     """
 
@@ -50,6 +51,7 @@ class Stores:
     bypasses: Bypasses
     forwarding: Forwarding
     late: LateAssessing
+    models: Models
     outbox: Outbox
     reports: Reports
     results: Results
@@ -88,6 +90,7 @@ def open_stores(settings: Settings) -> Stores:
         bypasses=Bypasses(database, CLOCK),
         forwarding=Forwarding(database, CLOCK),
         late=LateAssessing(database, CLOCK),
+        models=Models(database, CLOCK),
         outbox=Outbox(database, CLOCK),
         reports=Reports(database, CLOCK),
         results=Results(database, CLOCK),

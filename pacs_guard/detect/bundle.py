@@ -53,10 +53,13 @@ class Bundle:
         The whole of ``bundle.json``: ``name``, ``version``, ``format``, ``detector`` (which detector reads it),
         ``preprocessing``, ``operating_point``, ``calibration``, ``training_data`` (each with its licence), ``figures``
         (each with n, protocol and 95 % confidence interval) and ``files`` (SHA-256 by relative path).
+    sha256 : str
+        Of ``bundle.json``, and so of everything in the bundle.
     """
 
     path: Path
     manifest: dict[str, Any]
+    sha256: str = ""
 
     @property
     def name(self) -> str:
@@ -122,8 +125,8 @@ def load_bundle(path: Path) -> Bundle:
         If the manifest is missing, malformed, incomplete or of a newer format; if a listed file is missing or altered;
         if there is a file that is not listed.
     """
-    manifest = _manifest(path)
-    bundle = Bundle(path, manifest)
+    manifest, digest = _manifest(path)
+    bundle = Bundle(path, manifest, digest)
     present = {one.relative_to(path).as_posix() for one in path.rglob("*") if not one.is_dir()} - {MANIFEST}
     for file, digest in manifest["files"].items():
         _verified(path, file, digest)
@@ -181,10 +184,11 @@ def list_bundles(folders: Iterable[Path] = ()) -> list[Path]:
     return [one.parent for folder in (*folders, SHIPPED) for one in sorted(folder.glob(f"*/{MANIFEST}"))]
 
 
-def _manifest(path: Path) -> dict[str, Any]:
+def _manifest(path: Path) -> tuple[dict[str, Any], str]:
     where = path / MANIFEST
     try:
-        manifest = json.loads(where.read_text(encoding="utf-8"))
+        content = where.read_bytes()
+        manifest = json.loads(content)
     except FileNotFoundError as error:
         raise BundleError(f"{path} is no bundle: it has no {MANIFEST}") from error
     except OSError as error:
@@ -200,7 +204,7 @@ def _manifest(path: Path) -> dict[str, Any]:
     for key, kind in _SECTIONS.items():
         if not isinstance(manifest.get(key), kind):
             raise BundleError(f"{where} is incomplete: expected {key} as {kind.__name__}")
-    return manifest
+    return manifest, hashlib.sha256(content).hexdigest()
 
 
 def _verified(path: Path, file: str, digest: str) -> bytes:

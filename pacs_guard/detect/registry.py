@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from pacs_guard.detect.detector import Detector
 
+RULES = "integrity"
+
 
 def _forensic(bundle: Bundle) -> Detector:
     from pacs_guard.detect.forensic import ForensicDetector  # noqa: PLC0415  # only when asked for
@@ -54,13 +56,23 @@ def load_detector(name: str | Path, folders: Iterable[Path] = ()) -> Detector:
     BundleError
         If there is no such bundle, it is not intact, or no detector of this release reads it.
     """
-    if name == "integrity":
+    if name == RULES:
         from pacs_guard.detect.integrity import IntegrityDetector  # noqa: PLC0415  # only when asked for
 
         return IntegrityDetector()
     path = Path(name) if (Path(name) / MANIFEST).is_file() else find_bundle(str(name), folders)
-    bundle = load_bundle(path)
+    return open_detector(load_bundle(path))
+
+
+def open_detector(bundle: Bundle) -> Detector:
+    """Return the detector that reads a bundle.
+
+    Raises
+    ------
+    BundleError
+        If no detector of this release does, or the bundle is not what that expects.
+    """
     if bundle.detector not in _READERS:
         known = ", ".join(sorted(_READERS))
-        raise BundleError(f"{path} is for detector {bundle.detector!r}; this release has {known}")
+        raise BundleError(f"{bundle.path} is for detector {bundle.detector!r}; this release has {known}")
     return _READERS[bundle.detector](bundle)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from pacs_guard.detect.assess import DetectMetrics
     from pacs_guard.detect.detector import Detector
+    from pacs_guard.detect.models import ModelsInForce
     from pacs_guard.domain.instance import StoredInstance
     from pacs_guard.domain.policy import Policy
     from pacs_guard.domain.verdict import SeriesResult
@@ -60,7 +61,9 @@ class Worker:
     max_attempts : int
         How often a study may bring a worker down.
     late : LateAssessing, optional
-        Studies that were forwarded unjudged; looked at when no other waits.
+        Studies that were forwarded unjudged, or are to be judged anew; looked at when no other waits.
+    models : ModelsInForce, optional
+        Says before each study which detectors judge it, instead of `detectors`.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class Worker:
         lease_seconds: float,
         max_attempts: int,
         late: LateAssessing | None = None,
+        models: ModelsInForce | None = None,
     ) -> None:
         self._assessing = assessing
         self._assemble = assemble
@@ -91,6 +95,7 @@ class Worker:
         self._lease_seconds = lease_seconds
         self._max_attempts = max_attempts
         self._late = late
+        self._models = models
 
     def reconfigure(self, policies: Mapping[str, Policy]) -> None:
         """Judge every later study by `policies`."""
@@ -110,6 +115,8 @@ class Worker:
 
     def work_once(self) -> bool:
         """Assess the study that has waited longest, or one forwarded unjudged; return whether there was one."""
+        if self._models is not None:  # between two studies, so that one is judged by one set of models
+            self._detectors = self._models.refresh()
         queues = (self._assessing, self._late)
         for queue in queues:
             if queue is None:
@@ -159,6 +166,7 @@ class Worker:
             evidence=str(evidence.relative_to(self._data_dir)) if kept else None,
             started_at=started,
             kinds=suspect_kinds(results),
+            hashes=self._models.hashes if self._models is not None else {},
         )
         return assessment, time.monotonic() - since
 

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, values
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
@@ -209,8 +209,6 @@ class NodeCollector(Collector):
         Returns the queue's gauges.
     free_bytes : callable
         Returns what may still be written to the spool's disk.
-    models : mapping of str to str
-        Version by detector.
     roles : callable
         Returns seconds since each role was last heard of.
     """
@@ -220,12 +218,10 @@ class NodeCollector(Collector):
         *,
         gauges: Callable[[], QueueGauges],
         free_bytes: Callable[[], int],
-        models: Mapping[str, str],
         roles: Callable[[], Mapping[str, float]],
     ) -> None:
         self._gauges = gauges
         self._free_bytes = free_bytes
-        self._models = models
         self._roles = roles
 
     def describe(self) -> Iterator[Metric]:
@@ -276,10 +272,6 @@ class NodeCollector(Collector):
         yield _labelled("pacs_guard_results", "Results as DICOM objects, by state.", ["state"], made.items())
         heard = {(role,): seconds for role, seconds in self._roles().items()}
         yield _labelled("pacs_guard_role_heartbeat_age_seconds", "Since a role was heard of.", ["role"], heard.items())
-        models = InfoMetricFamily("pacs_guard_model", "Detectors and their versions.", labels=["detector"])
-        for detector, version in self._models.items():
-            models.add_metric([detector], {"version": version})
-        yield models
 
 
 def _labelled(

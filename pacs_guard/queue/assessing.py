@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -44,6 +45,17 @@ ASSOCIATION_STALE_SECONDS = 60.0
 """An association whose receiver has not been heard of for so long no longer keeps a study open."""
 
 
+class Cause(StrEnum):
+    """Why a study was assessed."""
+
+    FIRST = "first"
+    """It was whole, and waited for its verdict."""
+    LATE = "late"
+    """It was forwarded unjudged before."""
+    ANEW = "anew"
+    """A person had it judged again, by the models in force then."""
+
+
 @dataclass(frozen=True, slots=True)
 class Assessment:
     """What the worker writes down about one study.
@@ -60,6 +72,8 @@ class Assessment:
         Seconds since the epoch.
     kinds : tuple of str
         Kinds of the suspect findings.
+    hashes : dict of str to str
+        SHA-256 of the manifest of each detector that has a bundle.
     """
 
     judgement: Judgement
@@ -68,6 +82,7 @@ class Assessment:
     evidence: str | None
     started_at: float
     kinds: tuple[str, ...] = ()
+    hashes: dict[str, str] = field(default_factory=dict)
 
 
 class Assessing:
@@ -415,7 +430,9 @@ def audited(assessment: Assessment) -> dict[str, object]:
     }
 
 
-def write_assessment(connection: Connection, study: ClaimedStudy, assessment: Assessment, now: float) -> int:
+def write_assessment(
+    connection: Connection, study: ClaimedStudy, assessment: Assessment, now: float, cause: Cause = Cause.FIRST
+) -> int:
     """Write an assessment and its findings down, and return its id."""
     result = connection.execute(
         sa.insert(assessments).values(
@@ -425,6 +442,8 @@ def write_assessment(connection: Connection, study: ClaimedStudy, assessment: As
             decision=assessment.judgement.decision,
             reason=assessment.judgement.reason,
             bundles=assessment.bundles,
+            hashes=assessment.hashes,
+            cause=cause,
             series=[_series_json(series) for series in assessment.series],
             evidence=assessment.evidence,
             started_at=assessment.started_at,

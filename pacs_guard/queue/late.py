@@ -10,7 +10,7 @@ from pacs_guard.domain.audit import AuditEvent
 from pacs_guard.domain.lifecycle import StudyState
 from pacs_guard.domain.verdict import Verdict
 from pacs_guard.errors import LeaseLostError
-from pacs_guard.queue.assessing import announcement_of, audited, claimed_study, verdict_columns, write_assessment
+from pacs_guard.queue.assessing import Cause, announcement_of, audited, claimed_study, verdict_columns, write_assessment
 from pacs_guard.queue.auditing import note
 from pacs_guard.queue.outbox import announce
 from pacs_guard.queue.results import enqueue_result
@@ -110,7 +110,7 @@ class LateAssessing:
             row = connection.execute(query).mappings().first()
             if row is None or row["revision"] != study.revision:
                 raise LeaseLostError(f"study {study.id} changed while it was assessed")
-            assessment_id = write_assessment(connection, study, assessment, now)
+            assessment_id = write_assessment(connection, study, assessment, now, Cause.LATE)
             known = verdict_columns(assessment, now)
             known["reason"] = f"{assessment.judgement.reason} (assessed after it was forwarded)"
             known |= {"bypassed": True, "decided_at": row["decided_at"]}

@@ -49,6 +49,8 @@ class StudyDetails:
         What was done to it, in order.
     paths : tuple of str
         Files of its instances, relative to the spool.
+    assessments : tuple of dict
+        Every assessment of it in order: when, why, by which models, and what came of it.
     """
 
     summary: StudySummary
@@ -57,6 +59,10 @@ class StudyDetails:
     deliveries: tuple[dict[str, Any], ...]
     actions: tuple[dict[str, Any], ...]
     paths: tuple[str, ...]
+    assessments: tuple[dict[str, Any], ...] = ()
+
+
+_OF_ASSESSMENT = ("finished_at", "cause", "verdict", "decision", "reason", "bundles", "hashes", "evidence")
 
 
 class Review:
@@ -138,6 +144,14 @@ class Review:
                         .where(instances.c.study_id == study_id, instances.c.purged_at.is_(None))
                         .order_by(instances.c.id)
                     ).scalars()
+                ),
+                assessments=_dicts(
+                    connection,
+                    sa.select(
+                        *(assessments.c[name] for name in _OF_ASSESSMENT),
+                    )
+                    .where(assessments.c.study_id == study_id)
+                    .order_by(assessments.c.id),
                 ),
             )
 

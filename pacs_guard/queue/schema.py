@@ -15,12 +15,13 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TextClause,
     UniqueConstraint,
     false,
     text,
 )
 
-REVISION = "0003"
+REVISION = "0004"
 """The migration that these tables correspond to."""
 
 metadata = MetaData(
@@ -144,6 +145,10 @@ assessments = Table(
     Column("decision", String(16), nullable=False),
     Column("reason", Text, nullable=False),
     Column("bundles", JSON, nullable=False),
+    # of their manifests; none for assessments of older releases
+    Column("hashes", JSON),
+    # a `Cause`
+    Column("cause", String(16), nullable=False, default="first", server_default="first"),
     Column("series", JSON, nullable=False),
     Column("evidence", String(255)),
     Column("started_at", Float, nullable=False),
@@ -293,6 +298,97 @@ bypass_switches = Table(
     Column("at", Float, nullable=False),
 )
 """When people had a source's studies forwarded unjudged; the newest row of a source holds, and none ever changes."""
+
+labels = Table(
+    "labels",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("studies.id"), nullable=False, index=True),
+    Column("label", String(16), nullable=False),
+    Column("places", JSON, nullable=False),
+    Column("who", String(128), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Float, nullable=False),
+)
+"""What people say a study is, for training; the newest row of a study holds, and none ever changes."""
+
+reassessments = Table(
+    "reassessments",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("study_id", ForeignKey("studies.id"), nullable=False, index=True),
+    Column("who", String(128), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("finished_at", Float),
+    Index(None, "finished_at", "study_id"),
+)
+"""Studies that a person wants judged anew by the models in force."""
+
+model_switches = Table(
+    "model_switches",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("action", String(16), nullable=False),
+    Column("name", String(64), nullable=False, index=True),
+    # none for the model that the settings name
+    Column("version", String(64)),
+    Column("sha256", String(64)),
+    Column("who", String(128), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", Float, nullable=False),
+)
+"""Promotions and rollbacks; together they say which models are in force, and no row ever changes."""
+
+loaded_models = Table(
+    "loaded_models",
+    metadata,
+    Column("worker", String(128), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("version", String(64), nullable=False),
+    Column("sha256", String(64)),
+    Column("error", Text),
+    Column("seen_at", Float, nullable=False),
+)
+"""What each detector worker judges by."""
+
+drift_histograms = Table(
+    "drift_histograms",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(64), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("scanner", String(200), nullable=False),
+    Column("measure", String(32), nullable=False),
+    # since the epoch; 0 for what the others are compared with
+    Column("day", Integer, nullable=False),
+    Column("series", Float, nullable=False),
+    Column("counts", JSON, nullable=False),
+    UniqueConstraint("name", "version", "scanner", "measure", "day"),
+)
+"""How a model's scores and the noise that it saw were distributed, by scanner and day; each series weighs one."""
+
+
+def _for_good(table: str, what: str) -> dict[str, list[TextClause]]:
+    return {
+        "sqlite": [
+            text(
+                f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+                f"BEGIN SELECT RAISE(ABORT, '{what} are recorded for good'); END"
+            )
+            for verb in ("UPDATE", "DELETE")
+        ],
+        "postgresql": [
+            text(
+                f"CREATE TRIGGER {table}_are_for_good BEFORE UPDATE OR DELETE ON {table} "
+                "FOR EACH ROW EXECUTE FUNCTION actions_are_for_good()"
+            ),
+        ],
+    }
+
+
+LABELS_ARE_FOR_GOOD = _for_good("labels", "labels")
+MODEL_SWITCHES_ARE_FOR_GOOD = _for_good("model_switches", "switches of models")
 
 ACTIONS_ARE_FOR_GOOD = {
     "sqlite": [

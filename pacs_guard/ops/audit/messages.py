@@ -97,6 +97,11 @@ def _application(told: _Told) -> Participant:
     return Participant(f"pacs-guard {told.text('role')}".strip(), requestor=False, roles=role, address=told.node.host)
 
 
+def _switcher(told: _Told) -> Participant:
+    """Return the person who switched models, or the role that starts with them."""
+    return _person(told) if "who" in told.facts else _application(told)
+
+
 def _destination(told: _Told) -> Participant:
     return Participant(told.text("destination"), requestor=False, roles=(RoleId.DESTINATION.value,))
 
@@ -121,7 +126,7 @@ def _patient(told: _Told) -> Object:
 def _source(told: _Told) -> Object:
     """Return what an alert of the node is about: a source, a peer, or the node itself."""
     about = told.text("source") or told.text("calling_ae") or told.node.ae_title
-    details = told.details("association", "called_ae", "count", "models", "role")
+    details = told.details("association", "called_ae", "count", "models", "role", "action")
     return Object(about, ObjectIdType.NODE.value, type_code="2", role="13", name=about, details=details)
 
 
@@ -174,7 +179,7 @@ _E, _T = AuditEvent, EventType
 MESSAGES: dict[AuditEvent, _Row] = {
     _E.STARTED: _Row(EventId.APPLICATION_ACTIVITY, (_T.APPLICATION_START,), "E", (_application,)),
     _E.STOPPED: _Row(EventId.APPLICATION_ACTIVITY, (_T.APPLICATION_STOP,), "E", (_application,)),
-    _E.MODELS: _Row(_ALERT, (_T.SOFTWARE_CONFIGURATION,), "E", (_application,), (_source,)),
+    _E.MODELS: _Row(_ALERT, (_T.SOFTWARE_CONFIGURATION,), "E", (_switcher,), (_source,)),
     _E.ASSOCIATION_OPENED: _Row(_ALERT, (_T.NODE_AUTHENTICATION,), "E", (_peer(requestor=True), _node()), (_source,)),
     _E.ASSOCIATION_REFUSED: _Row(
         _ALERT, (_T.NODE_AUTHENTICATION,), "E", (_peer(requestor=True), _node()), (_source,), _refusal

@@ -6,7 +6,9 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pacs_guard.domain.models import LoadedModel
 from pacs_guard.ops.metrics import NodeCollector, RoleMetrics
+from pacs_guard.ops.model_metrics import ModelsCollector
 from pacs_guard.ops.reload import Outcome
 from pacs_guard.ops.settings_metrics import SettingsCollector
 from pacs_guard.queue.reports import QueueGauges
@@ -43,9 +45,8 @@ def exported() -> dict[str, set[str]]:
         bypass_on=("ct-1",),
         results={"failed": 1},
     )
-    registry.register(
-        NodeCollector(gauges=lambda: gauges, free_bytes=lambda: 1, models={"forensic": "1"}, roles=lambda: {"ops": 1.0})
-    )
+    registry.register(NodeCollector(gauges=lambda: gauges, free_bytes=lambda: 1, roles=lambda: {"ops": 1.0}))
+    registry.register(ModelsCollector(lambda: [LoadedModel("forensic", "1", "ab")]))
     registry.register(SettingsCollector(outcomes=lambda: [Outcome("ops", 1.0, 1.0)], min_free_bytes=lambda: 1))
     names: dict[str, set[str]] = {"up": set(_SCRAPED)}
     for family in text_string_to_metric_families(generate_latest(registry).decode()):

@@ -85,7 +85,6 @@ def test_gauges_are_read_when_they_are_scraped():
         NodeCollector(
             gauges=lambda: gauges,
             free_bytes=lambda: 11,
-            models={"forensic": "1.2"},
             roles=lambda: {"detect": 1.5},
         )
     )
@@ -99,7 +98,6 @@ def test_gauges_are_read_when_they_are_scraped():
         "pacs_guard_bypasses_total 5.0",
         "pacs_guard_spool_free_bytes 11.0",
         'pacs_guard_role_heartbeat_age_seconds{role="detect"} 1.5',
-        'pacs_guard_model_info{detector="forensic",version="1.2"} 1.0',
     ):
         assert line in text
 
