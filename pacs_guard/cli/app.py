@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime  # noqa: TC003  # typer reads the annotation
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -129,6 +130,55 @@ def studies_retry(
     from pacs_guard.cli.studies import retry_study
 
     retry_study(config, study, destination=destination, who=who, reason=reason)
+
+
+@studies_app.command("label")
+def studies_label(
+    study: Study,
+    label: Annotated[str, typer.Option("--as", help="clean, tampered, or none: of no use for training.")],
+    who: Who,
+    reason: Reason,
+    config: Config = None,
+    *,
+    place: Annotated[
+        list[str] | None, typer.Option(help="KIND:SOP_INSTANCE_UID:COLUMN:ROW, KIND being FB or FM; may be repeated.")
+    ] = None,
+) -> None:
+    """Say what a study really is, for training; any study, and it stays where it is."""
+    from pacs_guard.cli.studies import label_study
+
+    label_study(config, study, label, places=place or (), who=who, reason=reason)
+
+
+@studies_app.command("reassess")
+def studies_reassess(
+    who: Who,
+    reason: Reason,
+    studies: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids or StudyInstanceUIDs.")] = None,
+    config: Config = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Every study that had its verdict.")] = False,
+    source: Annotated[str | None, typer.Option(help="Only studies of this source.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="Only studies received since, UTC.")] = None,
+) -> None:
+    """Judge studies anew by the models in force, when no other waits; a late finding raises the alarm."""
+    from pacs_guard.cli.studies import reassess_studies
+
+    reassess_studies(config, studies or (), everything=everything, source=source, since=since, who=who, reason=reason)
+
+
+@studies_app.command("collect")
+def studies_collect(
+    to: Annotated[Path, typer.Option("--to", help="Folder to add to.")],
+    config: Config = None,
+    *,
+    source: Annotated[str | None, typer.Option(help="Only studies of this source.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="The newest so many.")] = None,
+) -> None:
+    """Copy studies that nobody found altered into a folder for each patient, to calibrate detectors on."""
+    from pacs_guard.cli.reviewed import collect_clean
+
+    collect_clean(config, to, source=source, limit=limit)
 
 
 @quarantine_app.command("list")

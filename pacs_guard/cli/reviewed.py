@@ -11,11 +11,11 @@ import typer
 
 from pacs_guard.cli.configuration import settings_from
 from pacs_guard.cli.wiring import CLOCK, open_stores
-from pacs_guard.domain.verdict import FindingKind
 from pacs_guard.errors import ConfigurationError, SpoolError
-from pacs_guard.queue.reviewed import RELEASE, reviewed_studies
+from pacs_guard.queue.reviewed import presumed_clean, reviewed_studies
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from pacs_guard.queue.reviewed import ReviewedStudy
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 LABELS = "labels.json"
 FORMAT = 1
-_PLACES = (FindingKind.FB, FindingKind.FM)
 
 
 def export_reviewed(config: Path | None, to: Path) -> None:
@@ -37,18 +36,52 @@ def export_reviewed(config: Path | None, to: Path) -> None:
     if to.exists() and any(to.iterdir()):
         raise ConfigurationError([f"--to: {to} is not empty; give a new folder, so that nothing is mixed"])
     stores = open_stores(settings_from(config))
-    to.mkdir(mode=0o700, parents=True, exist_ok=True)
-    spool, studies = stores.spool(), []
-    for study in reviewed_studies(stores.database, stores.review):
-        label = write_study(study, spool, to)
-        if label["instances"]:
-            studies.append(label)
-        if study.gone:
-            typer.echo(f"study {study.id}: {study.gone} instances were deleted after their retention", err=True)
-    whole = {"format": FORMAT, "exported_at": _moment(CLOCK()), "studies": studies}
-    (to / LABELS).write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    studies = write_labelled(reviewed_studies(stores.database, stores.review), stores.spool(), to)
     counts = [sum(one["label"] == label for one in studies) for label in ("clean", "tampered")]
     typer.echo(f"{counts[0]} false alarms and {counts[1]} confirmed studies written to {to}; they show patients")
+
+
+def write_labelled(studies: Iterable[ReviewedStudy], spool: StoredFiles, to: Path) -> list[dict[str, Any]]:
+    """Copy studies into a folder with their labels, and return these."""
+    to.mkdir(mode=0o700, parents=True, exist_ok=True)
+    written = []
+    for study in studies:
+        label = write_study(study, spool, to)
+        if label["instances"]:
+            written.append(label)
+        if study.gone:
+            typer.echo(f"study {study.id}: {study.gone} instances were deleted after their retention", err=True)
+    whole = {"format": FORMAT, "exported_at": _moment(CLOCK()), "studies": written}
+    (to / LABELS).write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+    return written
+
+
+def collect_clean(config: Path | None, to: Path, *, source: str | None, limit: int | None) -> None:
+    """Copy what passed, or was suspected in shadow mode and nobody confirmed, into a folder for each patient.
+
+    What is there already stays, so that a folder grows beyond what the spool keeps.
+    """
+    stores = open_stores(settings_from(config))
+    spool, count, before = stores.spool(), 0, {one.name for one in to.glob("*/study-*")}
+    for study in presumed_clean(stores.database, source=source, suspected=True, limit=limit):
+        if f"study-{study.id}" in before:
+            continue
+        folder = to / patient_folder(spool.absolute(study.instances[0]), study.instances[0].key.study_uid)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        count += bool(write_study(study, spool, folder)["instances"])
+    patients = len({one.parent for one in to.glob("*/study-*")})
+    typer.echo(f"{count} studies added to {to}, which holds {patients} now; they show patients")
+
+
+def patient_folder(file: Path, study_uid: str) -> str:
+    """Return a name that a patient's studies share and that does not tell who it is."""
+    import hashlib
+
+    from pydicom import dcmread
+
+    ds = dcmread(file, stop_before_pixels=True, force=True, specific_tags=["PatientID", "IssuerOfPatientID"])
+    who = f"{ds.get('IssuerOfPatientID') or ''}\0{ds.get('PatientID') or study_uid}"
+    return hashlib.sha256(who.encode()).hexdigest()[:16]
 
 
 def write_study(study: ReviewedStudy, spool: StoredFiles, to: Path) -> dict[str, Any]:
@@ -69,21 +102,15 @@ def write_study(study: ReviewedStudy, spool: StoredFiles, to: Path) -> dict[str,
             continue
         key = instance.key
         copied.append({"file": f"{folder.name}/{file.name}", "sop_uid": key.sop_uid, "sha256": key.sha256})
-    released = study.action == RELEASE
     kept = {one["sop_uid"] for one in copied}
-    places = [
-        {"kind": one["kind"], "sop_uid": one["sop_uid"], "x": one["x"], "y": one["y"], "detector": one["detector"]}
-        for one in study.findings
-        if one["kind"] in _PLACES and one["sop_uid"] in kept and one["x"] is not None
-    ]
     return {
         "folder": folder.name,
-        "label": "clean" if released else "tampered",
+        "label": str(study.label),
         "action": study.action,
         "by": study.who,
         "reason": study.reason,
         "at": _moment(study.at),
-        "places": [] if released else places,
+        "places": [one for one in study.places if one["sop_uid"] in kept],
         "instances": copied,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -16,6 +17,7 @@ from pacs_guard.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
     from pathlib import Path
 
     from pacs_guard.cli.wiring import Stores
@@ -210,6 +212,47 @@ def reject_study(config: Path | None, reference: str, *, who: str, reason: str) 
     study = stores.review.find(reference)
     stores.review.reject(study, who=who, reason=reason)
     typer.echo(f"study {study} rejected by {who}; it is kept and not forwarded")
+
+
+def label_study(
+    config: Path | None, reference: str, label: str, *, places: Sequence[str], who: str, reason: str
+) -> None:
+    """Say what a study is, for training; where it stands does not change."""
+    from pacs_guard.domain.labels import Label, Place
+
+    _require(who=who, reason=reason)
+    try:
+        given = [Place.parse(text) for text in places]
+        said = Label(label)
+    except ValueError as error:
+        raise ConfigurationError([f"{error}"]) from error
+    if given and said is not Label.TAMPERED:
+        raise ConfigurationError([f"--place was given with --as {said}; expected --as {Label.TAMPERED}"])
+    stores = open_stores(settings_from(config))
+    study = stores.review.find(reference)
+    stores.labels.add(study, said, given, who=who, reason=reason)
+    typer.echo(f"study {study} is labelled {said} by {who}" + (f", at {len(given)} place(s)" if given else ""))
+
+
+def reassess_studies(
+    config: Path | None,
+    references: Sequence[str],
+    *,
+    everything: bool,
+    source: str | None,
+    since: datetime | None,
+    who: str,
+    reason: str,
+) -> None:
+    """Have studies judged anew by the models in force, when no other study waits."""
+    _require(who=who, reason=reason)
+    if not (references or everything or source or since):
+        raise ConfigurationError(["nothing was given; expected studies, --source, --since or --all"])
+    stores = open_stores(settings_from(config))
+    ids = [stores.review.find(reference) for reference in references] if references else None
+    first = since.replace(tzinfo=since.tzinfo or UTC).timestamp() if since is not None else None
+    count = stores.late.request(who=who, reason=reason, study_ids=ids, source=source, since=first)
+    typer.echo(f"{count} studies are judged anew when no other waits; {stores.late.waiting()} wait for it in all")
 
 
 def _require(*, who: str, reason: str) -> None:

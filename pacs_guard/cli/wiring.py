@@ -15,6 +15,7 @@ from pacs_guard.queue.auditing import Auditing
 from pacs_guard.queue.bypass import Bypasses
 from pacs_guard.queue.database import Database
 from pacs_guard.queue.forwarding import Forwarding
+from pacs_guard.queue.labels import Labels
 from pacs_guard.queue.late import LateAssessing
 from pacs_guard.queue.models import Models
 from pacs_guard.queue.outbox import Outbox
@@ -40,7 +41,7 @@ class Stores:
     ----------
     settings : Settings
     database : Database
-    assessing, auditing, bypasses, forwarding, late, models, outbox, reports, results, review, upkeep
+    assessing, auditing, bypasses, forwarding, labels, late, models, outbox, reports, results, review, upkeep
         The queue, by who uses it.
     """
 
@@ -50,6 +51,7 @@ class Stores:
     auditing: Auditing
     bypasses: Bypasses
     forwarding: Forwarding
+    labels: Labels
     late: LateAssessing
     models: Models
     outbox: Outbox
@@ -89,6 +91,7 @@ def open_stores(settings: Settings) -> Stores:
         auditing=Auditing(database, CLOCK),
         bypasses=Bypasses(database, CLOCK),
         forwarding=Forwarding(database, CLOCK),
+        labels=Labels(database, CLOCK),
         late=LateAssessing(database, CLOCK),
         models=Models(database, CLOCK),
         outbox=Outbox(database, CLOCK),

@@ -1,4 +1,4 @@
-"""Studies that people have decided about, for training from them."""
+"""Studies that people have decided about, and studies that passed, for training and calibrating from them."""
 
 from __future__ import annotations
 
@@ -7,28 +7,34 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from pacs_guard.domain.labels import PLACED, Label
+from pacs_guard.domain.lifecycle import StudyState
+from pacs_guard.domain.verdict import Verdict
 from pacs_guard.queue.rows import stored_instance
-from pacs_guard.queue.schema import actions, instances, studies
+from pacs_guard.queue.schema import actions, instances, labels, studies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from sqlalchemy.engine import Connection, RowMapping
 
     from pacs_guard.domain.instance import StoredInstance
     from pacs_guard.queue.database import Database
     from pacs_guard.queue.review import Review
 
-RELEASE, REJECT = "release", "reject"
+RELEASE, REJECT, LABEL, NOBODY = "release", "reject", "label", "none"
+_FORWARDED = (StudyState.FORWARDING, StudyState.DELIVERED, StudyState.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
 class ReviewedStudy:
-    """A study that was held, and what a person decided last.
+    """A study, and what a person decided about it last.
 
     Attributes
     ----------
     id : int
     action : str
-        ``release``, it was a false alarm; or ``reject``, it was altered.
+        ``release``, it was a false alarm; ``reject``, it was altered; ``label``, as `said`; ``none``, nobody looked.
     who, reason : str
     at : float
         Seconds since the epoch.
@@ -38,6 +44,10 @@ class ReviewedStudy:
         Those whose bytes are still in the spool.
     gone : int
         How many are there no longer.
+    said : Label or None
+        What a person labelled it.
+    given : tuple of dict
+        Places that a person gave with the label.
     """
 
     id: int
@@ -48,25 +58,99 @@ class ReviewedStudy:
     findings: tuple[dict[str, Any], ...]
     instances: tuple[StoredInstance, ...]
     gone: int
+    said: Label | None = None
+    given: tuple[dict[str, Any], ...] = ()
+
+    @property
+    def label(self) -> Label:
+        """What is to be learnt from it."""
+        return self.said or (Label.TAMPERED if self.action == REJECT else Label.CLEAN)
+
+    @property
+    def places(self) -> tuple[dict[str, Any], ...]:
+        """Where it was altered, by a person's word or else by what was found; `detector` is empty for a person."""
+        if self.label is not Label.TAMPERED:
+            return ()
+        if self.given:
+            return tuple({**one, "detector": ""} for one in self.given)
+        keys = ("kind", "sop_uid", "x", "y", "detector")
+        found = [one for one in self.findings if one["kind"] in PLACED and one["x"] is not None]
+        return tuple({key: one[key] for key in keys} for one in found)
 
 
 def reviewed_studies(database: Database, review: Review) -> Iterator[ReviewedStudy]:
-    """Yield every study that was released or rejected by a person, with the last of such decisions, in order."""
+    """Yield every study that people released, rejected or labelled, with the last of such decisions, in order.
+
+    A study that was labelled as of no use is left out.
+    """
     with database.read() as connection:
         query = sa.select(actions).where(actions.c.action.in_([RELEASE, REJECT])).order_by(actions.c.id)
         last = {row["study_id"]: row for row in connection.execute(query).mappings()}
-    for study_id, decision in sorted(last.items()):
+        said = connection.execute(sa.select(labels).order_by(labels.c.id)).mappings()
+        labelled = {row["study_id"]: row for row in said}
+    for study_id in sorted(last.keys() | labelled.keys()):
+        decision, label = last.get(study_id), labelled.get(study_id)
+        if label is not None and decision is not None and label["at"] < decision["at"]:
+            label = None
+        if label is not None and label["label"] == Label.NONE:
+            continue
         with database.read() as connection:
-            query = sa.select(instances, studies.c.study_uid).join(studies).where(instances.c.study_id == study_id)
-            rows = connection.execute(query.order_by(instances.c.id)).mappings().all()
-        there = [row for row in rows if row["purged_at"] is None and not row["missing"]]
+            there, gone = _instances(connection, study_id)
+        decided = label if label is not None else decision
+        assert decided is not None  # noqa: S101  # it is in one of them
         yield ReviewedStudy(
             id=study_id,
-            action=decision["action"],
-            who=decision["who"],
-            reason=decision["reason"],
-            at=decision["at"],
+            action=LABEL if label is not None else str(decided["action"]),
+            who=decided["who"],
+            reason=decided["reason"],
+            at=decided["at"],
             findings=review.details(study_id).findings,
-            instances=tuple(stored_instance(row, row["study_uid"]) for row in there),
-            gone=len(rows) - len(there),
+            instances=there,
+            gone=gone,
+            said=Label(label["label"]) if label is not None else None,
+            given=tuple(label["places"]) if label is not None else (),
         )
+
+
+def presumed_clean(
+    database: Database, *, source: str | None = None, suspected: bool = False, limit: int | None = None
+) -> Iterator[ReviewedStudy]:
+    """Yield studies that were forwarded by the detector's word and about which nobody decided, the newest first.
+
+    Parameters
+    ----------
+    database : Database
+    source : str, optional
+        Only those with instances of this source.
+    suspected : bool
+        Those that were suspected and forwarded in shadow mode, too: without them only what passed would be left.
+    limit : int, optional
+    """
+    verdicts = [Verdict.CLEAN, *([Verdict.SUSPECTED] if suspected else [])]
+    decided = sa.select(actions.c.study_id).where(actions.c.action.in_([RELEASE, REJECT, "late finding"]))
+    there = sa.select(instances.c.id).where(
+        instances.c.study_id == studies.c.id, instances.c.purged_at.is_(None), sa.not_(instances.c.missing)
+    )
+    if source is not None:
+        there = there.where(instances.c.source == source)
+    query = sa.select(studies.c.id, studies.c.decided_at).where(
+        studies.c.state.in_(_FORWARDED),
+        studies.c.verdict.in_(verdicts),
+        studies.c.score.is_not(None),
+        studies.c.id.not_in(decided),
+        studies.c.id.not_in(sa.select(labels.c.study_id)),
+        there.exists(),
+    )
+    with database.read() as connection:
+        rows = connection.execute(query.order_by(studies.c.id.desc()).limit(limit)).all()
+    for study_id, at in rows:
+        with database.read() as connection:
+            found, gone = _instances(connection, study_id)
+        yield ReviewedStudy(study_id, NOBODY, "nobody", "it passed", at, (), found, gone, Label.CLEAN)
+
+
+def _instances(connection: Connection, study_id: int) -> tuple[tuple[StoredInstance, ...], int]:
+    query = sa.select(instances, studies.c.study_uid).join(studies).where(instances.c.study_id == study_id)
+    rows = connection.execute(query.order_by(instances.c.id)).mappings().all()
+    there: list[RowMapping] = [row for row in rows if row["purged_at"] is None and not row["missing"]]
+    return tuple(stored_instance(row, row["study_uid"]) for row in there), len(rows) - len(there)

@@ -153,3 +153,83 @@ def test_what_the_longest_hold_let_go_is_assessed_afterwards_too(node, late, ins
     assert late_decision(late, node.suspected) == "forwarding"
     node.deliver()
     assert node.state() == "delivered"
+
+
+def ask_anew(late, **which):
+    return late.request(who="Dr. Jones", reason="a new model", **which)
+
+
+def test_what_was_forwarded_as_clean_and_is_suspected_anew_raises_the_alarm(node, late, instance):
+    node.forward(instance(1))
+    node.deliver()
+    assert late.claim("worker", 60) is None
+    assert (ask_anew(late), ask_anew(late), late.waiting()) == (1, 0, 1)
+    assert late_decision(late, node.suspected) == "delivered"
+    assert late.waiting() == 0
+    shown = node.review.details(1)
+    assert (shown.summary.verdict, shown.summary.bypassed) == ("SUSPECTED", False)
+    assert "judged anew after it was forwarded" in shown.summary.reason
+    assert [(one["cause"], one["verdict"]) for one in shown.assessments] == [("first", "CLEAN"), ("anew", "SUSPECTED")]
+    assert [one["action"] for one in shown.actions] == ["reassess", "late finding"]
+    assert [one.event for one in node.outbox.due()] == ["late_finding"]
+    assert late.claim("worker", 60) is None
+    # known by now
+    ask_anew(late)
+    late_decision(late, node.suspected)
+    assert node.reports.gauges().late_findings == 1
+
+
+def test_a_hold_is_never_lifted_by_judging_anew(node, late, instance):
+    node.complete(instance(1))
+    node.decide(node.suspected)
+    ask_anew(late, study_ids=[1])
+    assert late_decision(late, node.clean) == "held"
+    shown = node.review.details(1)
+    assert (shown.summary.verdict, shown.summary.state) == ("SUSPECTED", "held")
+    assert shown.assessment["decision"] == "quarantine"
+    assert [one["verdict"] for one in shown.assessments] == ["SUSPECTED", "CLEAN"]
+
+
+def test_what_was_bypassed_comes_before_what_is_judged_anew(node, late, bypasses, instance):
+    node.forward(instance(1))
+    node.deliver()
+    ask_anew(late)
+    node.complete(instance(1, study="1.3"))
+    switch(bypasses)
+    bypassed(node)
+    first, second = late.claim("worker", 60), late.claim("worker", 60)
+    assert (first.study_uid, second.study_uid) == ("1.3", "1.2")
+
+
+def test_studies_are_chosen_by_number_source_and_time(node, late, instance):
+    for number, source in ((1, "ct"), (2, "mr"), (3, "ct")):
+        node.forward(instance(1, study=f"1.{number}.9", source=source))
+    node.complete(instance(1, study="1.4.9"))
+    third = node.review.details(3).summary.created_at
+    assert ask_anew(late, source="mr") == 1
+    assert ask_anew(late, since=third) == 1
+    assert ask_anew(late, study_ids=[2, 4]) == 0
+    assert ask_anew(late) == 1
+    assert late.waiting() == 3
+
+
+def test_what_is_gone_from_the_spool_is_not_judged_anew(node, late, instance):
+    node.forward(instance(1))
+    node.deliver()
+    ask_anew(late)
+    node.clock.move(1e6)
+    assert node.upkeep.purge_delivered(1.0)
+    assert late.claim("worker", 60) is None
+    assert (late.waiting(), ask_anew(late)) == (0, 0)
+
+
+def test_a_late_instance_puts_judging_anew_off_until_the_study_had_its_turn(node, late, instance):
+    node.forward(instance(1))
+    ask_anew(late)
+    claimed = late.claim("worker", 60)
+    node.complete(instance(2))
+    with pytest.raises(LeaseLostError):
+        late.decide(claimed, assessment(node.clean))
+    assert late.claim("worker", 60) is None
+    node.decide()
+    assert late.claim("worker", 60).attempts == 2
