@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from pacs_guard.domain.text import printable
+
 if TYPE_CHECKING:
     from pydicom import Dataset
 
 
 def text(ds: Dataset, keyword: str) -> str:
-    """Return the value of `keyword` as text, empty where absent."""
+    """Return the value of `keyword` as printable text, empty where absent."""
     value = _value(ds, keyword)
-    return "" if value is None else str(value).strip("\0 ")
+    return "" if value is None else printable(str(value).strip("\0 "))
 
 
 def words(ds: Dataset, keyword: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from pydicom.uid import (
 
 from pacs_guard.assemble import header
 from pacs_guard.assemble.planes import Plane, frame_planes, single_plane
+from pacs_guard.domain.text import printable
 from pacs_guard.domain.volume import InstanceFacts
 from pacs_guard.errors import AssemblyError, SpoolError
 
@@ -92,7 +93,7 @@ def read_instance(instance: StoredInstance, root: Path, *, from_network: bool = 
         try:
             ds = _dataset(path, instance)
         except AssemblyError as error:
-            return ReadInstance(bare_facts(instance), refusal=str(error), file=str(path))
+            return ReadInstance(bare_facts(instance), refusal=printable(str(error)), file=str(path))
         return _read(ds, instance, str(path), from_network=from_network)
 
 
@@ -113,7 +114,7 @@ def _read(ds: Dataset, instance: StoredInstance, file: str, *, from_network: boo
             raise unreadable
         planes = _planes(ds, pixels, instance.key.sop_uid)
     except AssemblyError as error:
-        refusal = str(error)
+        refusal = printable(str(error))
         out_of_scope = isinstance(error, _OtherObjectError)
     localizer = "LOCALIZER" in header.words(ds, "ImageType")
     facts = _facts(ds, instance, pixels, from_network=from_network)

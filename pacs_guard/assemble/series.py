@@ -16,6 +16,7 @@ import numpy as np
 
 from pacs_guard.assemble.geometry import Stack, same_orientation, stack_all, stack_runs
 from pacs_guard.assemble.reading import ReadInstance, read_instance
+from pacs_guard.domain.text import printable
 from pacs_guard.domain.volume import AssembledSeries, Volume
 from pacs_guard.errors import AssemblyError
 
@@ -101,7 +102,7 @@ def _whole(read: list[ReadInstance]) -> AssembledSeries:
         stack = _located(planes)
         return _assembled(read, _volume(read[0], planes, stack), notes=_notes(read, planes))
     except AssemblyError as error:
-        return _assembled(read, refusal=str(error))
+        return _assembled(read, refusal=printable(str(error)))
 
 
 def _pieces(read: list[ReadInstance]) -> Iterator[AssembledSeries]:

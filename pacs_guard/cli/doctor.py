@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from rich.table import Table
+from rich.text import Text
 
 from pacs_guard.cli import output
 from pacs_guard.cli.configuration import settings_from
@@ -53,7 +54,7 @@ def run_doctor(config: Path | None, *, json: bool) -> int:
     else:
         table = Table("", "what", "found")
         for one in found:
-            table.add_row("ok" if one.ok else "[bold red]NO[/]", one.what, one.detail)
+            table.add_row("ok" if one.ok else Text("NO", "bold red"), one.what, one.detail)
         output.console().print(table)
     return 0 if all(one.ok for one in found) else 1
 

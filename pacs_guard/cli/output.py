@@ -5,18 +5,31 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 
+from pacs_guard.domain.text import printable
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
 _FILE_WIDTH = 200
+
+
+class _PlainConsole(Console):
+    """Prints text as it is: what data sets and peers wrote neither commands the terminal nor is taken for markup."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return `text` for printing; the library calls this for every piece."""
+        return super().render_str(printable(text, keep="\n", longest=len(text)), **options | {"markup": False})
 
 
 def console() -> Console:
     """Return a console that is as wide as the terminal, and wide enough where the output goes to a file."""
-    found = Console()
-    return found if found.is_terminal else Console(width=_FILE_WIDTH)
+    found = _PlainConsole()
+    return found if found.is_terminal else _PlainConsole(width=_FILE_WIDTH)
 
 
 def print_json(value: Any) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from pacs_guard.domain.text import printable
+
 
 class Disposition(StrEnum):
     """What becomes of an instance after an answer."""
@@ -71,4 +73,4 @@ def sentence(status: int, comment: str = "") -> str:
     'answered 0xA700 (out of resources): disk full'
     """
     text = f"answered 0x{status:04X} ({_lookup(status)[1]})"
-    return f"{text}: {comment}" if comment else text
+    return f"{text}: {printable(comment)}" if comment else text

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 from pacs_guard.detect.detector import DetectorResult
+from pacs_guard.domain.text import printable
 from pacs_guard.domain.verdict import SeriesResult, series_verdict
 from pacs_guard.errors import DetectorError
 
@@ -83,7 +84,7 @@ def assess_series(
         try:
             answer = detector.assess(series, evidence)
         except DetectorError as error:
-            failure = f"detector {detector.name} failed: {error}"
+            failure = printable(f"detector {detector.name} failed: {error}")
         except Exception as error:  # noqa: BLE001  # whatever a detector does, the study must get its verdict
             _LOG.exception("detector failed", detector=detector.name)
             failure = f"detector {detector.name} failed: {type(error).__name__}"

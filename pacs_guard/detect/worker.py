@@ -13,6 +13,7 @@ from pacs_guard.detect.assess import assess_series
 from pacs_guard.detect.conflicts import uid_conflicts
 from pacs_guard.detect.report import series_report, write_evidence
 from pacs_guard.domain.policy import judge, suspect_kinds
+from pacs_guard.domain.text import printable
 from pacs_guard.errors import LeaseLostError, PacsGuardError, QueueError
 from pacs_guard.queue.assessing import Assessment, strictest
 
@@ -191,7 +192,7 @@ class Worker:
                 _remove_if_empty(folder)
         except (PacsGuardError, OSError, MemoryError) as error:
             _LOG.exception("study cannot be assessed", study=study.id)
-            failure = f"the study could not be read: {error or type(error).__name__}"
+            failure = printable(f"the study could not be read: {error or type(error).__name__}")
         _remove_if_empty(evidence)
         return results, reports, failure
 

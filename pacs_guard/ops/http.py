@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hmac
 import json
 import ssl
 import threading
+import time
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+_MOST_CONNECTIONS = 32
+_SHORTAGE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_SHORTAGE_SECONDS = 0.1
 _LOG = structlog.get_logger(__name__)
 
 
@@ -91,13 +96,37 @@ class Protection:
 
 class _Server(ThreadingHTTPServer):
     context: ssl.SSLContext | None = None
+    daemon_threads = True
+
+    def __init__(self, *arguments: Any) -> None:
+        self._room = threading.BoundedSemaphore(_MOST_CONNECTIONS)
+        super().__init__(*arguments)
 
     def get_request(self) -> tuple[Any, Any]:
-        connection, address = super().get_request()
+        try:
+            connection, address = super().get_request()
+        except OSError as error:
+            if error.errno in _SHORTAGE:  # it stays in the queue, and would be asked for again at once
+                time.sleep(_SHORTAGE_SECONDS)
+            raise
         if self.context is not None:
             # the handshake waits for the handler's thread, so that a silent peer keeps nobody out
             connection = self.context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread of its own, if there are not too many already."""
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer, and make room for another one."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002  # the library's signature
         _LOG.debug("http request failed", address=str(client_address), exc_info=True)

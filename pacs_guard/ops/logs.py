@@ -8,6 +8,9 @@ from typing import Any
 
 import structlog
 
+from pacs_guard.domain.text import printable
+
+_LONGEST_VALUE = 16384
 _QUIET_LIBRARIES = (
     "highdicom",
     "pynetdicom",
@@ -38,8 +41,8 @@ def configure_logging(*, form: str, level: str, role: str | None = None) -> None
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _printable,
     ]
+    last: list[Any] = [structlog.processors.format_exc_info, _printable]
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if form == "json"
@@ -48,7 +51,7 @@ def configure_logging(*, form: str, level: str, role: str | None = None) -> None
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.processors.format_exc_info],
+            foreign_pre_chain=[*shared, *last],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
@@ -60,7 +63,7 @@ def configure_logging(*, form: str, level: str, role: str | None = None) -> None
         processors=[
             structlog.stdlib.filter_by_level,
             *shared,
-            structlog.processors.format_exc_info,
+            *last,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -80,9 +83,17 @@ def set_level(level: str) -> None:
 def _printable(_logger: object, _method: str, event: Any) -> Any:
     """Replace control characters, so that no peer can forge a line or a terminal's commands."""
     for key, value in event.items():
-        if isinstance(value, str) and not value.isprintable():
-            event[key] = "".join(
-                character if character.isprintable() or character == "\n" else "\N{REPLACEMENT CHARACTER}"
-                for character in value
-            )
+        if not key.startswith("_"):  # what the library keeps for itself
+            # both forms show a value's new lines as \n, but not those of the event itself
+            event[key] = _clean(value, keep="" if key == "event" else "\n")
     return event
+
+
+def _clean(value: Any, *, keep: str) -> Any:
+    if isinstance(value, str):
+        return printable(value, keep=keep, longest=_LONGEST_VALUE)
+    if isinstance(value, dict):
+        return {_clean(key, keep=keep): _clean(one, keep=keep) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(one, keep=keep) for one in value]
+    return value

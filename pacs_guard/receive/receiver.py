@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import resource
 import socket
 import threading
 import time
@@ -18,6 +19,8 @@ from pacs_guard.receive.handlers import Handlers
 from pacs_guard.receive.wire.server import WireRequestHandler
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pacs_guard.config import Settings
     from pacs_guard.queue.intake import Intake
     from pacs_guard.receive.metrics import ReceiveMetrics
@@ -26,14 +29,29 @@ if TYPE_CHECKING:
 HEARTBEAT_SECONDS = 15.0
 _POLL_SECONDS = 0.05
 _ABORT_SECONDS = 5.0
+_SHORTAGE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+_SHORTAGE_SECONDS = 0.1
+_SAY_AGAIN_SECONDS = 60.0
+_DESCRIPTORS_EACH = 4  # a connection, what wakes its thread, a file, and that of the group of instances
+_DESCRIPTORS_BESIDE = 256
 
 
 class _Server(ThreadedAssociationServer):
     request_queue_size = 128
     daemon_threads = True
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.on_shortage: Callable[[], None] = lambda: None
+
     def get_request(self) -> Any:
-        connection, address = super().get_request()
+        try:
+            connection, address = super().get_request()
+        except OSError as error:
+            if error.errno in _SHORTAGE:  # the connection stays in the queue, so this would be asked again at once
+                self.on_shortage()
+                time.sleep(_SHORTAGE_SECONDS)
+            raise
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         # otherwise a peer that vanishes within a PDU holds its thread for ever
@@ -76,6 +94,7 @@ class Receiver:
         self._handlers = Handlers(settings, spool, intake, metrics, self._log)
         self._server: _Server | None = None
         self._threads: list[threading.Thread] = []
+        self._said_shortage = -_SAY_AGAIN_SECONDS
 
     @property
     def open_associations(self) -> int:
@@ -92,6 +111,7 @@ class Receiver:
         QueueError
             If the queue does not answer.
         """
+        _allow_files(2 * self._settings.max_associations)  # open associations, and connections that wait for one
         self._intake.forget_associations()
         _config.LOG_HANDLER_LEVEL = "none"  # the library would format every PDU for its log
         self._server = self._listen()
@@ -157,8 +177,18 @@ class Receiver:
             )
         except OSError as error:
             raise SupervisionError(_cannot_listen(settings.host, settings.port, error)) from error
+        server.on_shortage = self._relieve
         entity._servers.append(server)  # noqa: SLF001  # its shutdown expects itself there
         return cast("_Server", server)
+
+    def _relieve(self) -> None:
+        """Make room when no connection can be taken: one that waits for its request gives way."""
+        self._handlers.waiting.make_room()
+        now = time.monotonic()
+        if now - self._said_shortage >= _SAY_AGAIN_SECONDS:
+            self._said_shortage = now
+            most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            self._log.error("no connection can be taken: open files or memory run out", most_open_files=most)
 
     def _beat(self) -> None:
         while not self._handlers.refuse_all.wait(HEARTBEAT_SECONDS):
@@ -168,6 +198,15 @@ class Receiver:
         deadline = time.monotonic() + timeout
         while len(self._handlers.associations) and time.monotonic() < deadline:
             time.sleep(_POLL_SECONDS)
+
+
+def _allow_files(connections: int) -> None:
+    """Raise the limit on open files, as far as it may be raised, to what so many connections need."""
+    needed = _DESCRIPTORS_BESIDE + _DESCRIPTORS_EACH * connections
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        most = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> str:

@@ -43,6 +43,7 @@ _LONGEST_UID_VALUE = 256
 _DEEPEST = 64
 _CHUNK = 1 << 16
 _LONGEST_INFLATED = 1 << 32
+_MOST_HEADERS = 1 << 22  # the largest objects in use, with a million frames' attributes, stay below
 
 
 class Content(Protocol):
@@ -269,6 +270,7 @@ class _Walker:
         self._tag = struct.Struct(f"{order}HH")
         self._short = struct.Struct(f"{order}H")
         self._long = struct.Struct(f"{order}I")
+        self._headers_left = _MOST_HEADERS
 
     def data_set(self, *, implicit: bool) -> dict[tuple[int, int], bytes]:
         """Walk all elements of the top level and return the values of the four UIDs."""
@@ -293,6 +295,9 @@ class _Walker:
         return found
 
     def _header(self, *, implicit: bool) -> tuple[tuple[int, int], bytes, int]:
+        self._headers_left -= 1
+        if self._headers_left < 0:
+            _refuse(f"the data set has more than {_MOST_HEADERS} elements and items")
         head = self._source.read(8)
         group, number = self._tag.unpack_from(head)
         vr = head[4:6]

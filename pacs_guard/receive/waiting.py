@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
@@ -14,8 +15,9 @@ if TYPE_CHECKING:
 class WaitingConnections:
     """The connections of a receiver that wait for an association request.
 
-    A peer that means it sends its request at once. Where more wait than are allowed, the one that has waited longest is
-    closed, so that whoever opens many and is silent keeps nobody else out.
+    A peer that means it sends its request at once. Where more wait than are allowed, one of the address that has most
+    of them is closed: the one that has waited longest of those that sent nothing yet. So whoever opens many and is
+    silent keeps nobody else out.
 
     Parameters
     ----------
@@ -32,14 +34,23 @@ class WaitingConnections:
         return len(self._waiting)
 
     def add(self, association: Association) -> None:
-        """Note a new connection, and close the oldest if they are too many."""
+        """Note a new connection, and close another one if they are too many."""
         with self._lock:
             self._waiting[association] = None
-            surplus = [one for one, _ in zip(self._waiting, range(len(self._waiting) - self._most), strict=False)]
-            for one in surplus:
-                del self._waiting[one]
-        for one in surplus:
-            _close(one)
+            surplus = len(self._waiting) - self._most
+        if surplus > 0:
+            self.make_room()
+
+    def make_room(self) -> None:
+        """Close the one that can best be done without."""
+        with self._lock:
+            if not self._waiting:
+                return
+            busiest, _ = Counter(map(_address, self._waiting)).most_common(1)[0]
+            theirs = [one for one in self._waiting if _address(one) == busiest]
+            surplus = next((one for one in theirs if not _has_sent(one)), theirs[0])
+            del self._waiting[surplus]
+        _close(surplus)
 
     def discard(self, association: Association) -> None:
         """Note that a connection waits no more."""
@@ -47,8 +58,27 @@ class WaitingConnections:
             self._waiting.pop(association, None)
 
 
+def _address(association: Association) -> str:
+    return str(association.requestor.address)
+
+
+def _connection(association: Association) -> Any:
+    return association.dul.socket.socket if association.dul.socket is not None else None
+
+
+def _has_sent(association: Association) -> bool:
+    """Whether the peer sent anything, read or not."""
+    if getattr(association.dul, "has_received", False):
+        return True
+    wrapped = _connection(association)
+    try:
+        return wrapped is not None and bool(wrapped.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+    except (OSError, ValueError):  # nothing did; or it is closed, or TLS, which has no such look
+        return False
+
+
 def _close(association: Association) -> None:
-    wrapped = association.dul.socket.socket if association.dul.socket is not None else None
+    wrapped = _connection(association)
     if wrapped is not None:
         with suppress(OSError):  # its peer was faster
             wrapped.shutdown(socket.SHUT_RDWR)

@@ -24,6 +24,7 @@ _LOG = structlog.get_logger("pacs_guard.receive")
 _BUFFER = 1 << 20
 _BETWEEN_DATA_SETS = 1 << 18  # of many small messages, those that come first are answered first
 _LONGEST_WAIT_SECONDS = 0.5
+_PROGRESS = 1 << 16  # fewer bytes do not put the idle timer back, unless they complete a control PDU or a message
 _ESTABLISHED, _AWAITS_CLOSE, _IDLE = "Sta6", "Sta13", "Sta1"
 _ARTIM_RUNS = {"Sta2", _AWAITS_CLOSE}
 _CLOSED, _INVALID_PDU, _DATA_RECEIVED, _ARTIM_EXPIRED = "Evt17", "Evt19", "Evt10", "Evt18"
@@ -38,6 +39,11 @@ class WireProvider(DULServiceProvider):
     Parameters
     ----------
     assoc : WireAssociation
+
+    Attributes
+    ----------
+    has_received : bool
+        Whether the peer ever sent anything.
     """
 
     def __init__(self, assoc: WireAssociation) -> None:
@@ -51,6 +57,8 @@ class WireProvider(DULServiceProvider):
         self._messages: MessageStream | None = None
         self._is_serving = False
         self._is_broken = False
+        self._since_progress = 0
+        self.has_received = False
         self._waker = select.poll()
         self._waker.register(self._wake_up, select.POLLIN)
         self._network = select.poll()
@@ -188,9 +196,17 @@ class WireProvider(DULServiceProvider):
             return
         if self._is_broken:  # nobody knows where the next PDU begins; the state machine waits for the end
             return
-        self._idle_timer.restart()
+        self.has_received = True
+        self._since_progress += count
+        if self._since_progress >= _PROGRESS:
+            self._note_progress()
         self._parsed = self._parser.feed(self._buffer[:count])
         self._go_on()
+
+    def _note_progress(self) -> None:
+        """Begin to wait anew; a peer that drips bytes would have its association for ever otherwise."""
+        self._since_progress = 0
+        self._idle_timer.restart()
 
     def _go_on(self) -> None:
         """Take what was parsed, until the state machine or the library has something to do."""
@@ -217,6 +233,7 @@ class WireProvider(DULServiceProvider):
 
     def _take_control(self, event: ControlPdu) -> None:
         pdu, name = self._decode_pdu(bytearray(event.content))
+        self._note_progress()
         self._recv_pdu.put(pdu)
         self.event_queue.put(name)
 
@@ -235,7 +252,7 @@ class WireProvider(DULServiceProvider):
         finally:
             self._is_serving = False
         if completed:
-            self._idle_timer.restart()
+            self._note_progress()
             if self._is_library_serving():
                 self._association.poke.set()
         return not completed and self.event_queue.empty()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -279,3 +280,15 @@ def test_damaged_bytes_end_in_a_volume_or_a_refusal(tmp_path, image, save):
                 assert (series.volume is None) == bool(series.refusal)
                 outcomes.add(series.volume is None)
     assert outcomes == {True, False}
+
+
+def test_no_text_of_a_header_gets_into_a_refusal_as_it_is(tmp_path, image, save):
+    hostile = "\x1b[2J\r\nroot login ok\x07"
+    for change in ({"RescaleType": hostile}, {"Modality": hostile}, {"PhotometricInterpretation": hostile}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            folder = save(tmp_path / "-".join(change), [image(**change)])
+        [series] = assembled(folder)
+        assert "ROOT LOGIN OK" in series.refusal.upper()
+        assert series.refusal.isprintable()
+        assert all(facts.modality.isprintable() for facts in series.instances)

@@ -4,12 +4,14 @@ import shutil
 import socket
 import ssl
 import subprocess
+import time
 
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from pacs_guard.errors import QueueUnavailableError, SupervisionError
+from pacs_guard.ops import http
 from pacs_guard.ops.http import Check, Protection, WatchServer
 
 
@@ -131,3 +133,28 @@ def test_with_a_certificate_the_address_speaks_tls_only_and_a_silent_peer_keeps_
 def test_a_certificate_that_cannot_be_used_is_named(protected, tmp_path):
     with pytest.raises(SupervisionError, match=r"ops\.metrics_cert_file .*cert\.pem"):
         protected(Protection(cert_file=tmp_path / "cert.pem", key_file=tmp_path / "key.pem"))
+
+
+def test_silent_connections_beyond_a_number_are_closed_at_once(serve, monkeypatch):
+    monkeypatch.setattr(http, "_MOST_CONNECTIONS", 4)
+    url = serve(CollectorRegistry(), [])
+    silent = [socket.create_connection(("127.0.0.1", httpx.URL(url).port)) for _ in range(8)]
+    try:
+        for connection in silent[4:]:
+            connection.settimeout(10)
+            assert connection.recv(1) == b""
+        silent[0].sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+        silent[0].settimeout(10)
+        assert silent[0].recv(100).startswith(b"HTTP/1.0 200")
+    finally:
+        for connection in silent:
+            connection.close()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            assert httpx.get(url + "/healthz").text == "ok\n"
+        except httpx.TransportError:  # the places are just becoming free
+            continue
+        break
+    else:
+        pytest.fail("no place became free")

@@ -34,6 +34,41 @@ def test_a_peer_cannot_forge_a_line_or_a_terminal_command(capsys):
     assert "\r" not in shown
 
 
+HOSTILE = "CT1\x1b[2J\r\n2026-11-25 [info] root login ok\x07\x9b\u2028"
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize(
+    "say",
+    [
+        lambda log: log.warning("refused", reason=HOSTILE),
+        lambda log: log.warning("refused", reasons=[HOSTILE, {"why": HOSTILE}]),
+        lambda log: log.warning(HOSTILE),
+        lambda _log: logging.getLogger("library").warning(HOSTILE),
+    ],
+    ids=["value", "inner value", "event", "library"],
+)
+def test_nothing_a_peer_says_leaves_its_place_in_a_line(capsys, form, say):
+    configure_logging(form=form, level="info")
+    say(structlog.get_logger("x"))
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert not {"\x1b", "\r", "\x07", "\x9b", "\u2028"} & set(shown)
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_nothing_in_an_exceptions_text_commands_a_terminal(capsys, form):
+    configure_logging(form=form, level="info")
+    for log in (structlog.get_logger("x"), logging.getLogger("library")):
+        try:
+            int(HOSTILE)
+        except ValueError:
+            log.exception("failed")
+    shown = capsys.readouterr().err
+    assert "root login ok" in shown
+    assert not {"\x1b", "\r", "\x07", "\x9b", "\u2028"} & set(shown)
+
+
 def test_libraries_that_would_log_what_they_receive_are_quiet(capsys):
     configure_logging(form="json", level="debug")
     logging.getLogger("pynetdicom.acse").info("Patient DOE^JOHN")
