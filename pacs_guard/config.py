@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -25,9 +26,11 @@ from pydantic_settings import (
 )
 
 from pacs_guard.domain import announcement
+from pacs_guard.domain.commitment import Holder
 from pacs_guard.domain.completeness import CompletenessRule
 from pacs_guard.domain.identifiers import ae_title
 from pacs_guard.domain.policy import Fallback, Mode, Policy
+from pacs_guard.domain.proof import ProofMethod, ProofRules
 from pacs_guard.domain.retry import RetryPolicy
 from pacs_guard.errors import ConfigurationError
 
@@ -59,6 +62,11 @@ def _secret(name: str, file: Any) -> str:
         return Path(file).read_text(encoding="utf-8").strip()
     except (OSError, TypeError, UnicodeDecodeError) as error:
         raise ValueError(f"{name}_file: {file!r} was given; it cannot be read: {error}") from error
+
+
+def _or_only(name: str) -> BeforeValidator:
+    """Let a table be given as the value of one of its settings alone."""
+    return BeforeValidator(lambda value: {name: value} if isinstance(value, str) else value)
 
 
 AETitle = Annotated[str, AfterValidator(ae_title)]
@@ -223,6 +231,33 @@ class RetrySettings(_Section):
         return RetryPolicy(self.max_attempts, self.base_seconds, self.factor, self.cap_seconds, self.jitter)
 
 
+class CommitmentSettings(_Section):
+    """Storage commitment that a modality may ask of this node; see `docs/proof.md`.
+
+    Attributes
+    ----------
+    holder : str
+        Who holds responsibility: ``node``, ``pacs`` or ``refuse``.
+    host : str or None
+        Where the modality takes reports; by default where its request came from.
+    port : int
+    longest_wait_seconds : float
+        After this, what is not proved by then is reported as failed.
+    retry : RetrySettings
+        Attempts at telling it.
+    """
+
+    holder: Holder = Holder.PACS
+    host: str | None = None
+    port: Port = 104
+    longest_wait_seconds: Seconds = 86400.0
+    retry: RetrySettings = RetrySettings(max_attempts=30)
+
+    def peer(self, source: str, ae_title: str, address: str) -> DestinationSettings:
+        """Return where a modality that asked from `address` takes reports."""
+        return DestinationSettings(name=source, ae_title=ae_title, host=self.host or address, port=self.port)
+
+
 class SourceSettings(_Section):
     """A modality, or a group of them, that may send.
 
@@ -236,6 +271,8 @@ class SourceSettings(_Section):
         Networks it may call from; empty for anywhere.
     mode, undetermined, detector_failure, longest_hold_seconds, altered_as_a_whole
         Its policy; see `pacs_guard.domain.policy.Policy`.
+    commitment : CommitmentSettings
+        Storage commitment that it asks for; the holder alone may be given instead.
     """
 
     name: Name
@@ -246,12 +283,47 @@ class SourceSettings(_Section):
     detector_failure: Fallback = Fallback.FORWARD
     longest_hold_seconds: Seconds = 3600.0
     altered_as_a_whole: Fallback = Fallback.FORWARD
+    commitment: Annotated[CommitmentSettings, _or_only("holder")] = CommitmentSettings()
 
     def policy(self) -> Policy:
         """Return the domain's policy."""
         return Policy(
             self.mode, self.undetermined, self.detector_failure, self.longest_hold_seconds, self.altered_as_a_whole
         )
+
+
+class ProofSettings(_Section):
+    """How a destination proves that it keeps what it took; see `docs/proof.md`.
+
+    Attributes
+    ----------
+    method : str
+        ``auto``, ``commitment``, ``count`` or ``none``.
+    delay_seconds : float
+        How long it is left alone after a study was delivered.
+    wait_seconds : float
+        How long its report is awaited over the asking association; after that, it has to open one of its own.
+    timeout_seconds : float
+        How long its report is awaited before it is asked again.
+    attempts : int
+        How often each way of asking is tried.
+    resends : int
+        How often an instance that it denies is sent again.
+    remove_unproved : bool
+        Whether local copies may be removed although no proof came.
+    """
+
+    method: ProofMethod = ProofMethod.AUTO
+    delay_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 5.0
+    wait_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 2.0
+    timeout_seconds: Seconds = 3600.0
+    attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    resends: Annotated[int, Field(ge=0, le=100)] = 2
+    remove_unproved: bool = False
+
+    def rules(self) -> ProofRules:
+        """Return the domain's rules."""
+        return ProofRules(self.method, self.attempts, self.resends)
 
 
 class DestinationSettings(_Section):
@@ -271,6 +343,10 @@ class DestinationSettings(_Section):
         Whether an instance whose transfer syntax it refuses may be transcoded losslessly.
     retry : RetrySettings
         Attempts while it is out of reach.
+    proof : ProofSettings
+        Proof that it keeps what it took; the method alone may be given instead.
+    report_addresses : tuple of str
+        Networks that its reports of storage commitment may come from; empty for anywhere.
     """
 
     name: Name
@@ -284,6 +360,8 @@ class DestinationSettings(_Section):
     associations: Annotated[int, Field(ge=1, le=64)] = 2
     transcode: bool = True
     retry: RetrySettings = RetrySettings()
+    proof: Annotated[ProofSettings, _or_only("method")] = ProofSettings()
+    report_addresses: tuple[Network, ...] = ()
 
 
 class DeliverSettings(_Section):

@@ -12,6 +12,7 @@
     │   │   └── CommitUnknownError  it went away while committing; written or not, nobody can tell yet
     │   ├── SchemaVersionError      database made by a newer release
     │   ├── LeaseLostError          the work was taken back, or changed under way
+    │   ├── TransactionInUseError   a transaction UID that its sender used for something else before
     │   └── NotFoundError           no such study
     ├── ProtocolError               bytes of a peer that break the upper layer protocol; the association is aborted
     ├── DataSetError                a received data set that must be refused
@@ -86,6 +87,10 @@ class SchemaVersionError(QueueError):
 
 class LeaseLostError(QueueError):
     """The leased work was taken back, or changed while it was under way."""
+
+
+class TransactionInUseError(QueueError):
+    """A transaction UID of a commitment request that its sender used for other instances before."""
 
 
 class NotFoundError(QueueError):

@@ -18,7 +18,20 @@ if TYPE_CHECKING:
 
     from pacs_guard.cli.wiring import Stores
 
-_COLUMNS = ("received", "delivered", "held", "waiting", "failed", "missing", "duplicates", "refused")
+_COLUMNS = (
+    "received",
+    "delivered",
+    "proved",
+    "proving",
+    "unproved",
+    "unasked",
+    "held",
+    "waiting",
+    "failed",
+    "missing",
+    "duplicates",
+    "refused",
+)
 
 
 def show_ledger(config: Path | None, *, deep: bool, json: bool) -> int:

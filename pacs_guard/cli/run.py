@@ -21,7 +21,7 @@ from pacs_guard.errors import BundleError, DeliveryError, SupervisionError
 from pacs_guard.ops.logs import configure_logging, set_level
 from pacs_guard.ops.reload import Reloader, on_hangup, outcomes
 from pacs_guard.ops.roles import ROLES, Heartbeat, heartbeat_ages, process_name, role_lock, stop_event
-from pacs_guard.ops.schedule import Chores, start_schedule
+from pacs_guard.ops.schedule import Chores, start_schedule, unproved_removable
 from pacs_guard.ops.supervisor import Supervisor, role_commands
 
 if TYPE_CHECKING:
@@ -166,10 +166,12 @@ def _metrics(settings: Settings, role: str) -> RoleMetrics:
 
 def _run_receive(stores: Stores, metrics: RoleMetrics, stop: threading.Event, reloader: Reloader, name: str) -> None:
     from pacs_guard.queue.intake import Intake
+    from pacs_guard.receive.commitment import CommitmentService
     from pacs_guard.receive.receiver import Receiver
 
     intake = Intake(stores.database, CLOCK, f"{socket.gethostname()}:{name}")
-    receiver = Receiver(stores.settings, stores.spool(), intake, metrics)
+    commitment = CommitmentService(stores.settings, stores.requests, stores.proving)
+    receiver = Receiver(stores.settings, stores.spool(), intake, metrics, commitment=commitment)
     receiver.start()
     # what is there by now stays: to look through it again and again would hold up every association, as the DICOM
     # library collects garbage itself
@@ -220,19 +222,25 @@ def _run_detect(stores: Stores, metrics: RoleMetrics, stop: threading.Event, rel
 
 
 def _run_deliver(stores: Stores, metrics: RoleMetrics, stop: threading.Event, reloader: Reloader) -> None:
+    from pacs_guard.deliver.answerer import Answerer
     from pacs_guard.deliver.deliverer import Deliverer
     from pacs_guard.deliver.notify import Notifier
+    from pacs_guard.deliver.prover import ProofRoom
 
     deliverer = Deliverer(stores.settings, stores.spool(), stores.forwarding, metrics, CLOCK)
     notifier = Notifier(stores.settings, stores.outbox, metrics)
     results = result_room(stores, metrics)
-    rooms = [room for room in (deliverer, notifier, results) if room is not None]
+    proofs = ProofRoom(stores.settings, stores.proving, metrics, CLOCK)
+    answers = Answerer(stores.settings, stores.requests, stores.spool(), metrics, CLOCK)
+    rooms = [room for room in (deliverer, notifier, results, proofs, answers) if room is not None]
     for room in rooms:
         room.start()
 
     def reconfigure(changed: Settings) -> None:
         deliverer.reconfigure(changed)
         notifier.reconfigure(changed)
+        proofs.reconfigure(changed)
+        answers.reconfigure(changed)
 
     reloader.start(_live(reconfigure))
     while not stop.wait(_LOOK_SECONDS):
@@ -295,12 +303,14 @@ def _chores(stores: Stores) -> Chores:
     return Chores(
         assessing=stores.assessing,
         forwarding=stores.forwarding,
+        proving=stores.proving,
         upkeep=stores.upkeep,
         spool=stores.spool(),
         rule=settings.completeness.rule(),
         policies=settings.policies(),
         default_policy=default_policy(),
         destinations=stores.destinations,
+        unproved_at=unproved_removable(settings),
         retention_seconds=settings.ops.retention_days * 86400.0,
         max_refused_bytes=settings.receive.max_refused_bytes,
         min_free_bytes=settings.receive.min_free_bytes,

@@ -13,12 +13,14 @@ from pacs_guard.errors import SupervisionError
 from pacs_guard.queue.assessing import Assessing
 from pacs_guard.queue.auditing import Auditing
 from pacs_guard.queue.bypass import Bypasses
+from pacs_guard.queue.commitment import CommitmentRequests
 from pacs_guard.queue.database import Database
 from pacs_guard.queue.forwarding import Forwarding
 from pacs_guard.queue.labels import Labels
 from pacs_guard.queue.late import LateAssessing
 from pacs_guard.queue.models import Models
 from pacs_guard.queue.outbox import Outbox
+from pacs_guard.queue.proving import Proving
 from pacs_guard.queue.reports import Reports
 from pacs_guard.queue.results import Results
 from pacs_guard.queue.review import Review
@@ -41,7 +43,8 @@ class Stores:
     ----------
     settings : Settings
     database : Database
-    assessing, auditing, bypasses, forwarding, labels, late, models, outbox, reports, results, review, upkeep
+    assessing, auditing, bypasses, forwarding, labels, late, models, outbox, proving, reports, requests, results, review,
+    upkeep
         The queue, by who uses it.
     """
 
@@ -55,7 +58,9 @@ class Stores:
     late: LateAssessing
     models: Models
     outbox: Outbox
+    proving: Proving
     reports: Reports
+    requests: CommitmentRequests
     results: Results
     review: Review
     upkeep: Upkeep
@@ -95,7 +100,9 @@ def open_stores(settings: Settings) -> Stores:
         late=LateAssessing(database, CLOCK),
         models=Models(database, CLOCK),
         outbox=Outbox(database, CLOCK),
+        proving=Proving(database, CLOCK),
         reports=Reports(database, CLOCK),
+        requests=CommitmentRequests(database, CLOCK),
         results=Results(database, CLOCK),
         review=Review(database, CLOCK),
         upkeep=Upkeep(database, CLOCK),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Any
 
-from pynetdicom import AE, evt
+from pynetdicom import AE, build_role, evt
 
 from pacs_guard.deliver.negotiation import presentation_context
 from pacs_guard.errors import PermanentDeliveryError, TransientDeliveryError
@@ -19,7 +19,12 @@ if TYPE_CHECKING:
 
 
 def open_association(
-    destination: DestinationSettings, calling_ae: str, contexts: Sequence[tuple[str, Sequence[str]]]
+    destination: DestinationSettings,
+    calling_ae: str,
+    contexts: Sequence[tuple[str, Sequence[str]]],
+    *,
+    handlers: Sequence[tuple[Any, ...]] = (),
+    scp_of: Sequence[str] = (),
 ) -> Association:
     """Open an association with a destination.
 
@@ -30,6 +35,10 @@ def open_association(
         AE title to call with.
     contexts : sequence of (str, sequence of str)
         Abstract syntax and transfer syntaxes of each presentation context.
+    handlers : sequence of tuple
+        What the peer's own requests are answered by, as pynetdicom wants it.
+    scp_of : sequence of str
+        SOP classes of which the node wants to be the SCP (PS3.7 D.3.3.4).
 
     Raises
     ------
@@ -56,7 +65,8 @@ def open_association(
             destination.port,
             contexts=[presentation_context(abstract, syntaxes) for abstract, syntaxes in contexts],
             ae_title=destination.ae_title,
-            evt_handlers=[(evt.EVT_CONN_OPEN, tune)],
+            ext_neg=[build_role(uid, scp_role=True) for uid in scp_of],
+            evt_handlers=[(evt.EVT_CONN_OPEN, tune), *handlers],
         )
     except OSError as error:  # a host name that does not resolve
         raise TransientDeliveryError(f"{_where(destination)} cannot be reached: {error}") from error

@@ -68,6 +68,9 @@ TRANSITIONS: dict[tuple[StudyState, StudyEvent], StudyState] = {
     (_S.FORWARDING, _E.ALL_DELIVERED): _S.DELIVERED,
     (_S.FORWARDING, _E.GIVEN_UP): _S.FAILED,
     (_S.FAILED, _E.RETRIED): _S.FORWARDING,
+    # a destination that answered with success denies that it has an instance
+    (_S.DELIVERED, _E.RETRIED): _S.FORWARDING,
+    (_S.DELIVERED, _E.GIVEN_UP): _S.FAILED,
     (_S.HELD, _E.RELEASED): _S.FORWARDING,
     (_S.HELD, _E.REJECTED): _S.REJECTED,
     # a person may change their mind, on record

@@ -270,6 +270,24 @@ class NodeCollector(Collector):
         yield _labelled("pacs_guard_bypass_on", "Sources whose bypass is switched on.", ["source"], switches.items())
         made = {(state,): float(count) for state, count in gauges.results.items()}
         yield _labelled("pacs_guard_results", "Results as DICOM objects, by state.", ["state"], made.items())
+        proofs = {key: float(count) for key, count in gauges.proofs.items()}
+        yield _labelled(
+            "pacs_guard_proof_instances",
+            "Delivered instances, by what is known of them: pending, proved, unproved, unasked.",
+            ["destination", "proof"],
+            proofs.items(),
+        )
+        oldest = {(name,): age for name, age in gauges.oldest_proof_seconds.items()}
+        yield _labelled(
+            "pacs_guard_proof_oldest_age_seconds",
+            "Since the oldest delivery that is still to be proved.",
+            ["destination"],
+            oldest.items(),
+        )
+        asked = {(state,): float(count) for state, count in gauges.commitment_requests.items()}
+        yield _labelled(
+            "pacs_guard_commitment_requests", "Modalities' requests for commitment, by state.", ["state"], asked.items()
+        )
         heard = {(role,): seconds for role, seconds in self._roles().items()}
         yield _labelled("pacs_guard_role_heartbeat_age_seconds", "Since a role was heard of.", ["role"], heard.items())
 

@@ -44,8 +44,8 @@ class Use:
 
 
 USES: dict[str, Use] = {
-    "sources": Use(("receive", "detect", "ops"), live=True),
-    "destinations": Use(("detect", "deliver", "ops"), live=True),
+    "sources": Use(("receive", "detect", "deliver", "ops"), live=True),
+    "destinations": Use(("receive", "detect", "deliver", "ops"), live=True),
     "webhook": Use(("deliver",), live=True),
     "email": Use(("deliver",), live=True),
     "completeness.quiet_seconds": Use(("ops",), live=True),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pacs_guard.domain.policy import Policy
     from pacs_guard.queue.assessing import Assessing
     from pacs_guard.queue.forwarding import Forwarding
+    from pacs_guard.queue.proving import Proving
     from pacs_guard.queue.upkeep import Upkeep
     from pacs_guard.spool.store import Spool
 
@@ -34,7 +35,7 @@ class Chores:
 
     Attributes
     ----------
-    assessing, forwarding, upkeep : Assessing, Forwarding, Upkeep
+    assessing, forwarding, proving, upkeep : Assessing, Forwarding, Proving, Upkeep
         The queue.
     spool : Spool
     rule : CompletenessRule
@@ -44,6 +45,8 @@ class Chores:
         For sources that are no longer configured.
     destinations : sequence of str
         Names of those configured.
+    unproved_at : sequence of str
+        Destinations without whose proof instances may be removed.
     retention_seconds : float
         How long delivered instances are kept.
     max_refused_bytes, min_free_bytes : int
@@ -54,12 +57,14 @@ class Chores:
 
     assessing: Assessing
     forwarding: Forwarding
+    proving: Proving
     upkeep: Upkeep
     spool: Spool
     rule: CompletenessRule
     policies: Mapping[str, Policy]
     default_policy: Policy
     destinations: Sequence[str]
+    unproved_at: Sequence[str]
     retention_seconds: float
     max_refused_bytes: int
     min_free_bytes: int
@@ -70,6 +75,7 @@ class Chores:
         self.rule = settings.completeness.rule()
         self.policies = settings.policies()
         self.destinations = [destination.name for destination in settings.destinations]
+        self.unproved_at = unproved_removable(settings)
         self.retention_seconds = settings.ops.retention_days * 86400.0
         self.max_refused_bytes = settings.receive.max_refused_bytes
         self.min_free_bytes = settings.receive.min_free_bytes
@@ -90,6 +96,8 @@ class Chores:
             self.destinations, grace_seconds=_UNCONFIGURED_SECONDS
         ):
             _LOG.error("destination no longer configured; delivery given up", study=study, destination=destination)
+        for study in self.proving.give_up_unconfigured(self.destinations, grace_seconds=_UNCONFIGURED_SECONDS):
+            _LOG.error("destination no longer configured; its copy stays unproved", study=study)
 
     def reconcile(self, grace_seconds: float = _GRACE_SECONDS) -> None:
         """Compare disk and rows."""
@@ -102,8 +110,8 @@ class Chores:
             _LOG.info("unfinished files were removed", count=found.unfinished)
 
     def retain(self) -> None:
-        """Remove instances that were delivered long enough ago, and the oldest of what was refused."""
-        while paths := self.upkeep.purge_delivered(self.retention_seconds):
+        """Remove instances that were delivered, and proved, long enough ago, and the oldest of what was refused."""
+        while paths := self.upkeep.purge_delivered(self.retention_seconds, unproved_at=self.unproved_at):
             for path in paths:
                 self.spool.remove(path)
             _LOG.info("delivered instances removed", count=len(paths))
@@ -115,6 +123,11 @@ class Chores:
         free = self.spool.free_bytes()
         if free < 2 * self.min_free_bytes:
             _LOG.warning("room on the spool's disk is running out", free_bytes=free, refuse_below=self.min_free_bytes)
+
+
+def unproved_removable(settings: Settings) -> list[str]:
+    """Return the destinations without whose proof local copies may be removed."""
+    return [destination.name for destination in settings.destinations if destination.proof.remove_unproved]
 
 
 def start_schedule(chores: Chores, sweep_seconds: float, more: Sequence[tuple[Callable[[], None], float]] = ()) -> Any:

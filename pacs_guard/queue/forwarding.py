@@ -10,6 +10,7 @@ from pacs_guard.domain.audit import AuditEvent
 from pacs_guard.domain.lifecycle import ItemState, StudyEvent, StudyState, advance
 from pacs_guard.errors import LeaseLostError, NotFoundError
 from pacs_guard.queue.auditing import note
+from pacs_guard.queue.proving import ask_for_proof
 from pacs_guard.queue.rows import ClaimedDelivery, Lease, stored_instance
 from pacs_guard.queue.schema import deliveries, delivery_items, instances, studies
 from pacs_guard.queue.statements import insert_or_ignore
@@ -251,6 +252,7 @@ class Forwarding:
             changes = {"state": ItemState.FAILED if failed else ItemState.DELIVERED, "finished_at": now}
             facts = {"destination": delivery.destination, "failed": failed, "instances": len(delivery.pending)}
             note(connection, AuditEvent.DELIVERED, now, study_id=delivery.study_id, **facts)
+            ask_for_proof(connection, delivery.id, delivery.destination, now)
         connection.execute(sa.update(deliveries).where(deliveries.c.id == delivery.id).values(**changes))
 
     def postpone(self, delivery: ClaimedDelivery) -> None:
@@ -324,7 +326,7 @@ class Forwarding:
             count = connection.execute(
                 sa.update(delivery_items)
                 .where(delivery_items.c.delivery_id.in_(ids), delivery_items.c.state == ItemState.FAILED)
-                .values(state=ItemState.PENDING, attempts=0, error=None)
+                .values(state=ItemState.PENDING, attempts=0, error=None, proof=None, resends=0)
             ).rowcount
             if count and study["state"] == StudyState.FAILED:
                 connection.execute(

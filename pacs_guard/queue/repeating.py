@@ -46,9 +46,8 @@ def _send_again(connection: Connection, instance_id: int, now: float) -> None:
         .where(deliveries.c.id.in_(affected))
         .values(state=ItemState.PENDING, attempts=0, not_before=now, finished_at=None)
     )
-    connection.execute(
-        sa.update(delivery_items).where(items).values(state=ItemState.PENDING, attempts=0, delivered_at=None)
-    )
+    fresh = {"delivered_at": None, "proof": None, "failure_reason": None, "resends": 0}
+    connection.execute(sa.update(delivery_items).where(items).values(state=ItemState.PENDING, attempts=0, **fresh))
 
 
 def reopen(connection: Connection, study_id: int, state: StudyState, now: float) -> None:

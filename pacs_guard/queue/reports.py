@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
 from pacs_guard.domain.lifecycle import ItemState, StudyState
+from pacs_guard.domain.proof import OPEN, Proof, ProofState
 from pacs_guard.queue.assessing import ASSOCIATION_STALE_SECONDS
 from pacs_guard.queue.bypass import active_bypasses
 from pacs_guard.queue.rows import Outcome
@@ -15,10 +16,12 @@ from pacs_guard.queue.schema import (
     actions,
     associations,
     audit_events,
+    commitment_requests,
     deliveries,
     delivery_items,
     instances,
     notifications,
+    proofs,
     refusals,
     results,
     studies,
@@ -43,7 +46,15 @@ class LedgerLine:
     received : int
         Instances answered 0x0000 that were new; counted when they were answered, apart from what follows.
     delivered : int
-        Every destination has them.
+        Every destination has them; the sum of the four that follow.
+    proved : int
+        Every destination that can be asked vouches for them.
+    proving : int
+        At least one destination is still to be asked, or to answer, and all others proved.
+    unproved : int
+        At least one destination gave no proof.
+    unasked : int
+        No destination is to be asked, or can be.
     held : int
         In quarantine, or rejected by a person.
     waiting : int
@@ -61,6 +72,10 @@ class LedgerLine:
     source: str
     received: int = 0
     delivered: int = 0
+    proved: int = 0
+    proving: int = 0
+    unproved: int = 0
+    unasked: int = 0
     held: int = 0
     waiting: int = 0
     failed: int = 0
@@ -71,7 +86,9 @@ class LedgerLine:
     @property
     def adds_up(self) -> bool:
         """Whether every acknowledged instance is somewhere."""
-        return self.missing == 0 and self.received == self.delivered + self.held + self.waiting + self.failed
+        known = self.proved + self.proving + self.unproved + self.unasked
+        whole = self.received == self.delivered + self.held + self.waiting + self.failed
+        return self.missing == 0 and whole and self.delivered == known
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +120,12 @@ class QueueGauges:
         Studies' results as DICOM objects, by state.
     notifications_waiting : int
     associations_open : int
+    proofs : dict of (str, str) to int
+        Delivered instances by destination and what is known: pending, proved, unproved, unasked.
+    oldest_proof_seconds : dict of str to float
+        By destination: since the oldest delivery that is not wholly proved.
+    commitment_requests : dict of str to int
+        Modalities' requests for storage commitment, by state.
     """
 
     studies: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -120,6 +143,9 @@ class QueueGauges:
     results: dict[str, int] = field(default_factory=dict)
     notifications_waiting: int = 0
     associations_open: int = 0
+    proofs: dict[tuple[str, str], int] = field(default_factory=dict)
+    oldest_proof_seconds: dict[str, float] = field(default_factory=dict)
+    commitment_requests: dict[str, int] = field(default_factory=dict)
 
 
 _STAGES = {
@@ -129,6 +155,7 @@ _STAGES = {
     "held": ((StudyState.HELD,), studies.c.decided_at),
 }
 _HELD = (StudyState.HELD, StudyState.REJECTED)
+_DELIVERED = ("proved", "proving", "unproved", "unasked")
 
 
 class Reports:
@@ -203,6 +230,9 @@ class Reports:
                 associations_open=_count(
                     connection, associations, associations.c.heartbeat_at > now - ASSOCIATION_STALE_SECONDS
                 ),
+                proofs=_proofs(connection),
+                oldest_proof_seconds=_oldest_proofs(connection, now),
+                commitment_requests=_by_state(connection, commitment_requests),
             )
 
     def given_up(self) -> list[dict[str, object]]:
@@ -236,19 +266,26 @@ def _answered(connection: Connection) -> dict[str, dict[str, int]]:
     return found
 
 
-def _placed(connection: Connection) -> dict[str, dict[str, int]]:
-    """Count every instance in exactly one place, by source."""
+def _placed(connection: Connection, received: tuple[float, float] | None = None) -> dict[str, dict[str, int]]:
+    """Count every instance in exactly one place, by source; of those received in a time, if one is given."""
     items = (
         sa.select(
             delivery_items.c.instance_id,
-            sa.func.sum(sa.case((delivery_items.c.state == ItemState.PENDING, 1), else_=0)).label("pending"),
-            sa.func.sum(sa.case((delivery_items.c.state == ItemState.FAILED, 1), else_=0)).label("failed"),
+            _number(delivery_items.c.state == ItemState.PENDING).label("pending"),
+            _number(delivery_items.c.state == ItemState.FAILED).label("failed"),
+            _number(delivery_items.c.proof == Proof.PROVED).label("proved"),
+            _number(delivery_items.c.proof == Proof.UNPROVED).label("unproved"),
+            _number(sa.or_(delivery_items.c.proof.is_(None), delivery_items.c.proof.in_(OPEN))).label("proving"),
         )
         .group_by(delivery_items.c.instance_id)
         .subquery()
     )
+    delivered = sa.and_(items.c.pending == 0, items.c.failed == 0)
     place = sa.case(
-        (sa.and_(items.c.pending == 0, items.c.failed == 0), "delivered"),
+        (sa.and_(delivered, items.c.unproved > 0), "unproved"),
+        (sa.and_(delivered, items.c.proving > 0), "proving"),
+        (sa.and_(delivered, items.c.proved > 0), "proved"),
+        (delivered, "unasked"),
         (instances.c.missing, "missing"),
         (sa.and_(items.c.pending == 0, items.c.failed > 0), "failed"),
         (studies.c.state.in_(_HELD), "held"),
@@ -259,10 +296,19 @@ def _placed(connection: Connection) -> dict[str, dict[str, int]]:
         .select_from(instances.join(studies).outerjoin(items, items.c.instance_id == instances.c.id))
         .group_by(instances.c.source, place)
     )
+    if received is not None:
+        query = query.where(instances.c.received_at >= received[0], instances.c.received_at < received[1])
     found: dict[str, dict[str, int]] = {}
     for source, name, count in connection.execute(query):
-        found.setdefault(source, {})[name] = count
+        places = found.setdefault(source, {})
+        places[name] = count
+        if name in _DELIVERED:
+            places["delivered"] = places.get("delivered", 0) + count
     return found
+
+
+def _number(condition: sa.ColumnElement[bool]) -> Any:
+    return sa.func.sum(sa.case((condition, 1), else_=0))
 
 
 def _stages(connection: Connection, now: float) -> tuple[dict[str, int], dict[str, float]]:
@@ -280,6 +326,22 @@ def _stages(connection: Connection, now: float) -> tuple[dict[str, int], dict[st
 def _by_state(connection: Connection, table: sa.Table) -> dict[str, int]:
     query = sa.select(table.c.state, sa.func.count()).group_by(table.c.state)
     return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def _proofs(connection: Connection) -> dict[tuple[str, str], int]:
+    counted = (proofs.c.pending, proofs.c.proved, proofs.c.unproved, proofs.c.unasked)
+    query = sa.select(proofs.c.destination, *map(sa.func.sum, counted)).group_by(proofs.c.destination)
+    return {
+        (destination, column.name): int(count)
+        for destination, *counts in connection.execute(query)
+        for column, count in zip(counted, counts, strict=True)
+    }
+
+
+def _oldest_proofs(connection: Connection, now: float) -> dict[str, float]:
+    waiting = sa.case((proofs.c.state != ProofState.SETTLED, proofs.c.delivered_at))
+    query = sa.select(proofs.c.destination, sa.func.min(waiting)).group_by(proofs.c.destination)
+    return {row[0]: max(0.0, now - row[1]) if row[1] is not None else 0.0 for row in connection.execute(query)}
 
 
 def _backlog(connection: Connection) -> dict[str, int]:

@@ -21,7 +21,7 @@ from sqlalchemy import (
     text,
 )
 
-REVISION = "0004"
+REVISION = "0005"
 """The migration that these tables correspond to."""
 
 metadata = MetaData(
@@ -199,8 +199,81 @@ delivery_items = Table(
     Column("error", Text),
     Column("transcoded_to", String(64)),
     Column("delivered_at", Float),
+    # of what was delivered: a `Proof`, or nothing while it was not asked about
+    Column("proof", String(16)),
+    Column("failure_reason", Integer),
+    Column("proved_at", Float),
+    # for want of proof
+    Column("resends", Integer, nullable=False, default=0, server_default="0"),
     Index(None, "instance_id"),
     Index(None, "delivery_id", "state", "attempts"),
+)
+
+proofs = Table(
+    "proofs",
+    metadata,
+    Column("delivery_id", ForeignKey("deliveries.id"), primary_key=True),
+    Column("destination", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    # for the state asked: when the report is overdue
+    Column("not_before", Float, nullable=False),
+    Column("question", String(16)),
+    Column("last_error", Text),
+    Column("lease_owner", String(128)),
+    Column("lease_until", Float),
+    Column("delivered_at", Float, nullable=False),
+    Column("settled_at", Float),
+    # of the delivery's items, so that the gauges need not look at each
+    Column("pending", Integer, nullable=False, default=0),
+    Column("proved", Integer, nullable=False, default=0),
+    Column("unproved", Integer, nullable=False, default=0),
+    Column("unasked", Integer, nullable=False, default=0),
+    Index(None, "destination", "state", "not_before"),
+)
+"""Whether a destination vouches for what it took of a study; the state is a `ProofState`."""
+
+commitments = Table(
+    "commitments",
+    metadata,
+    Column("transaction_uid", String(64), primary_key=True),
+    Column("delivery_id", ForeignKey("deliveries.id"), nullable=False, index=True),
+    Column("destination", String(64), nullable=False),
+    Column("instances", Integer, nullable=False),
+    Column("asked_at", Float, nullable=False),
+    Column("reported_at", Float),
+)
+"""Storage commitment requests to destinations; kept, as a report may come late or twice."""
+
+commitment_requests = Table(
+    "commitment_requests",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("calling_ae", String(16), nullable=False),
+    Column("transaction_uid", String(64), nullable=False),
+    Column("source", String(64), nullable=False),
+    Column("address", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("received_at", Float, nullable=False),
+    Column("not_before", Float, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("last_error", Text),
+    Column("lease_owner", String(128)),
+    Column("lease_until", Float),
+    Column("finished_at", Float),
+    UniqueConstraint("calling_ae", "transaction_uid"),
+    Index(None, "state", "not_before"),
+)
+"""Storage commitment requests of modalities; the state is a `RequestState`."""
+
+commitment_request_items = Table(
+    "commitment_request_items",
+    metadata,
+    Column("request_id", ForeignKey("commitment_requests.id"), primary_key=True),
+    Column("sop_uid", String(64), primary_key=True),
+    Column("sop_class_uid", String(64), primary_key=True),
+    # 0 for what is committed, else the Failure Reason; nothing while it cannot be said
+    Column("answer", Integer),
 )
 
 actions = Table(

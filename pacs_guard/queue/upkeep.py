@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from pacs_guard.domain.lifecycle import ItemState, StudyState
+from pacs_guard.domain.proof import OPEN, Proof
 from pacs_guard.queue.rows import stored_instance
-from pacs_guard.queue.schema import delivery_items, instances, studies
+from pacs_guard.queue.schema import deliveries, delivery_items, instances, studies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -99,12 +100,33 @@ class Upkeep:
                     .values(missing=missing)
                 )
 
-    def purge_delivered(self, older_than_seconds: float) -> list[str]:
+    def purge_delivered(self, older_than_seconds: float, *, unproved_at: Collection[str] = ()) -> list[str]:
         """Mark instances of studies delivered long enough ago as purged, and return their paths for removal.
 
-        Nothing of a held, rejected or failed study is ever returned.
+        Nothing of a held, rejected or failed study is ever returned, and no instance that a destination is still to
+        prove, or could not.
+
+        Parameters
+        ----------
+        older_than_seconds : float
+        unproved_at : collection of str
+            Destinations whose answers to C-STORE are enough where they gave no proof.
         """
         now = self._clock()
+        needed = (
+            sa.select(delivery_items.c.instance_id)
+            .join(deliveries, deliveries.c.id == delivery_items.c.delivery_id)
+            .where(
+                delivery_items.c.instance_id == instances.c.id,
+                sa.or_(
+                    delivery_items.c.proof.is_(None),
+                    delivery_items.c.proof.in_(OPEN),
+                    sa.and_(
+                        delivery_items.c.proof == Proof.UNPROVED, deliveries.c.destination.not_in(list(unproved_at))
+                    ),
+                ),
+            )
+        )
         due = sa.and_(
             instances.c.purged_at.is_(None),
             instances.c.study_id.in_(
@@ -112,6 +134,7 @@ class Upkeep:
                     studies.c.state == StudyState.DELIVERED, studies.c.finished_at < now - older_than_seconds
                 )
             ),
+            sa.not_(needed.exists()),
         )
         with self._database.write() as connection:
             rows = connection.execute(sa.select(instances.c.id, instances.c.path).where(due).limit(_BATCH)).all()

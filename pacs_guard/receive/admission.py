@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from pacs_guard.config import Settings, SourceSettings
+    from pacs_guard.config import DestinationSettings, Settings, SourceSettings
 
 
 class Reason(StrEnum):
@@ -91,6 +91,7 @@ class _Rules:
     max_open: int
     min_free_bytes: int
     sources: Mapping[str, SourceSettings]
+    reporters: Mapping[str, DestinationSettings]
 
 
 def _rules(settings: Settings) -> _Rules:
@@ -99,6 +100,7 @@ def _rules(settings: Settings) -> _Rules:
         max_open=settings.receive.max_associations,
         min_free_bytes=settings.receive.min_free_bytes,
         sources={title: source for source in settings.sources for title in source.ae_titles},
+        reporters={destination.ae_title: destination for destination in settings.destinations},
     )
 
 
@@ -117,8 +119,12 @@ class Admission:
         """Judge every later request by `settings`; associations that are open stay open."""
         self._rules = _rules(settings)  # one assignment: each request sees the old rules or the new ones
 
+    def may_store(self, calling_ae: str) -> bool:
+        """Whether a peer is a source; a destination may call to report on storage commitment only."""
+        return calling_ae in self._rules.sources
+
     def judge(self, request: Request, *, open_associations: int, free_bytes: int) -> str | Rejection:
-        """Return the name of the source that is calling, or why it is rejected.
+        """Return the name of the source, or of the destination, that is calling, or why it is rejected.
 
         Parameters
         ----------
@@ -130,21 +136,23 @@ class Admission:
         """
         rules = self._rules
         source = rules.sources.get(request.calling_ae)
-        if source is None:
+        reporter = rules.reporters.get(request.calling_ae)
+        if source is not None:
+            name, networks = source.name, source.addresses
+        elif reporter is not None:
+            name, networks = reporter.name, reporter.report_addresses
+        else:
             return Rejection(Reason.CALLING_AE_TITLE)
-        if not _may_call_from(source, request.address):
+        if networks and not is_within(request.address, networks):
             return Rejection(Reason.ADDRESS)
         if rules.called_ae is not None and request.called_ae != rules.called_ae:
             return Rejection(Reason.CALLED_AE_TITLE)
         if open_associations >= rules.max_open:
             return Rejection(Reason.TOO_MANY)
-        if free_bytes < rules.min_free_bytes:
+        # what a destination reports makes room
+        if source is not None and free_bytes < rules.min_free_bytes:
             return Rejection(Reason.DISK)
-        return source.name
-
-
-def _may_call_from(source: SourceSettings, address: str) -> bool:
-    return not source.addresses or is_within(address, source.addresses)
+        return name
 
 
 def is_within(address: str, networks: Iterable[str]) -> bool:

@@ -6,10 +6,11 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
+from pynetdicom.dimse_messages import C_STORE_RQ, N_ACTION_RQ, N_EVENT_REPORT_RQ, DIMSEMessage
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import P_DATA
 
+from pacs_guard.errors import ProtocolError
 from pacs_guard.receive.storage import SOP_CLASS_NOT_SUPPORTED
 from pacs_guard.receive.structure import NOT_UNDERSTOOD
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from pacs_guard.receive.storage import Answer
 
 _MEDIUM_PRIORITY = 0
+_KEPT = N_ACTION_RQ, N_EVENT_REPORT_RQ
+_LARGEST_KEPT = 1 << 24  # a reference takes some 160 bytes: a hundred thousand instances
 
 
 class Sink(Protocol):
@@ -45,7 +48,8 @@ class Sink(Protocol):
 class DataSetStream(BytesIO):
     """Stands where the library collects a data set, and passes each fragment on.
 
-    Fragments of messages other than C-STORE requests are let go: no other service that the node offers has any.
+    What storage commitment says is kept, up to a limit; fragments of other messages are let go, as no other service
+    that the node offers has any.
 
     Attributes
     ----------
@@ -60,7 +64,17 @@ class DataSetStream(BytesIO):
         self._message = message
 
     def write(self, fragment: Any, /) -> int:
-        """Pass a fragment on."""
+        """Pass a fragment on.
+
+        Raises
+        ------
+        ProtocolError
+            If there are more of what is kept here than any request needs.
+        """
+        if isinstance(self._message, _KEPT):
+            if self.tell() + len(fragment) > _LARGEST_KEPT:
+                raise ProtocolError(f"a data set of more than {_LARGEST_KEPT} bytes that is no instance's")
+            return super().write(fragment)
         if self.reception is None and isinstance(self._message, C_STORE_RQ):
             self.reception = self._provider.begin(self._message)
         if self.reception is not None:

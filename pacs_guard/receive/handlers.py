@@ -14,6 +14,7 @@ from pynetdicom.service_class import StorageServiceClass
 from pacs_guard.errors import QueueError
 from pacs_guard.receive.admission import Admission, Reason, Rejection, Request
 from pacs_guard.receive.associations import Associations, OpenAssociation
+from pacs_guard.receive.commitment import CommitmentService
 from pacs_guard.receive.dimse import DataSetStream, StreamingProvider
 from pacs_guard.receive.negotiation import (
     is_stored,
@@ -26,7 +27,10 @@ from pacs_guard.receive.storage import PROCESSING_FAILURE, SUCCESS, Storage
 from pacs_guard.receive.waiting import WaitingConnections
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pynetdicom.association import Association
+    from pynetdicom.presentation import PresentationContext
 
     from pacs_guard.config import Settings
     from pacs_guard.queue.intake import Intake
@@ -44,6 +48,8 @@ class Handlers:
     intake : Intake
     metrics : ReceiveMetrics
     log : structlog logger
+    commitment : CommitmentService, optional
+        Without it, storage commitment is not offered.
 
     Attributes
     ----------
@@ -55,7 +61,15 @@ class Handlers:
         Once it is set no association is accepted.
     """
 
-    def __init__(self, settings: Settings, spool: Spool, intake: Intake, metrics: ReceiveMetrics, log: Any) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        spool: Spool,
+        intake: Intake,
+        metrics: ReceiveMetrics,
+        log: Any,
+        commitment: CommitmentService | None = None,
+    ) -> None:
         self.associations = Associations(intake, metrics, log)
         self.refuse_all = threading.Event()
         self._intake = intake
@@ -64,6 +78,7 @@ class Handlers:
         self._spool = spool
         self._metrics = metrics
         self._log = log
+        self._commitment = commitment
         self._unknown = settings.receive.unknown_sop_classes
         self._admission = Admission(settings)
         self._admitting = threading.Lock()
@@ -79,6 +94,8 @@ class Handlers:
     def reconfigure(self, settings: Settings) -> None:
         """Treat every later request by `settings`, as far as a node's settings can change while it runs."""
         self._admission.reconfigure(settings)
+        if self._commitment is not None:
+            self._commitment.reconfigure(settings)
         self._storage.limit(
             min_free_bytes=settings.receive.min_free_bytes, max_refused_bytes=settings.receive.max_refused_bytes
         )
@@ -91,6 +108,8 @@ class Handlers:
             (evt.EVT_SOP_COMMON, self._on_sop_common),
             (evt.EVT_C_ECHO, lambda _event: SUCCESS),
             (evt.EVT_C_STORE, self._on_c_store),
+            (evt.EVT_N_ACTION, self._on_commitment, [CommitmentService.on_action]),
+            (evt.EVT_N_EVENT_REPORT, self._on_commitment, [CommitmentService.on_report]),
             (evt.EVT_RELEASED, self._on_end, ["released"]),
             (evt.EVT_ABORTED, self._on_end, ["aborted"]),
             (evt.EVT_CONN_CLOSE, self._on_end, ["connection closed"]),
@@ -167,7 +186,7 @@ class Handlers:
         primitive: Any = association.requestor.primitive
         proposed = primitive.presentation_context_definition_list
         settle_transfer_syntaxes(proposed)
-        association.acceptor.supported_contexts = supported_contexts(proposed, unknown=self._unknown)
+        association.acceptor.supported_contexts = self._supported(proposed, sender)
         association.dimse = StreamingProvider(association, opened)
         try:
             self.associations.open(association, opened)
@@ -175,6 +194,12 @@ class Handlers:
             log.warning("association not written down", reason=str(error))
             return Rejection(Reason.DATABASE)
         return None
+
+    def _supported(self, proposed: list[PresentationContext], sender: Sender) -> list[PresentationContext]:
+        may_store = self._admission.may_store(sender.calling_ae)
+        supported = supported_contexts(proposed, unknown=self._unknown, storage=may_store)
+        commitment = self._commitment.context(sender) if self._commitment is not None else None
+        return [*supported, commitment] if commitment is not None else supported
 
     def _on_sop_common(self, event: Any) -> dict[Any, SOPClassCommonExtendedNegotiation]:
         """Tell the library which of the proposed SOP classes are storage, where it does not know."""
@@ -207,6 +232,12 @@ class Handlers:
         response.Status = answer.status
         response.ErrorComment = answer.comment
         return response
+
+    def _on_commitment(self, event: Any, serve: Callable[..., tuple[int, None]]) -> tuple[int, None]:
+        association = self.associations.get(event.assoc)
+        if association is None or self._commitment is None:
+            return PROCESSING_FAILURE, None
+        return serve(self._commitment, event, association.sender)
 
     def _on_end(self, event: Any, how: str) -> None:
         self.waiting.discard(event.assoc)

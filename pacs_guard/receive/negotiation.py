@@ -85,12 +85,23 @@ def settle_transfer_syntaxes(proposed: Iterable[PresentationContext]) -> None:
             context.transfer_syntax = [chosen]
 
 
-def supported_contexts(proposed: Iterable[PresentationContext], *, unknown: bool) -> list[PresentationContext]:
-    """Return the presentation contexts that the node supports, among the abstract syntaxes that are proposed."""
+def supported_contexts(
+    proposed: Iterable[PresentationContext], *, unknown: bool, storage: bool = True
+) -> list[PresentationContext]:
+    """Return the presentation contexts that the node supports, among the abstract syntaxes that are proposed.
+
+    Parameters
+    ----------
+    proposed : iterable of PresentationContext
+    unknown : bool
+        Whether SOP classes that the standard (as known here) does not list are taken for storage.
+    storage : bool
+        Whether the peer may store at all.
+    """
     abstract_syntaxes = {str(context.abstract_syntax) for context in proposed}
     supported = []
     for uid in sorted(abstract_syntaxes):
-        if uid == VERIFICATION or is_stored(uid, unknown=unknown):
+        if uid == VERIFICATION or (storage and is_stored(uid, unknown=unknown)):
             context = PresentationContext()
             context.abstract_syntax = UID(uid)
             context.transfer_syntax = [UID(syntax) for syntax in sorted(TRANSFER_SYNTAXES)]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from pacs_guard.config import Settings
     from pacs_guard.queue.intake import Intake
+    from pacs_guard.receive.commitment import CommitmentService
     from pacs_guard.receive.metrics import ReceiveMetrics
     from pacs_guard.spool.store import Spool
 
@@ -78,6 +79,8 @@ class Receiver:
     intake : Intake
     metrics : ReceiveMetrics
     log : structlog logger, optional
+    commitment : CommitmentService, optional
+        Without it, storage commitment is not offered.
 
     Examples
     --------
@@ -85,13 +88,20 @@ class Receiver:
     """
 
     def __init__(
-        self, settings: Settings, spool: Spool, intake: Intake, metrics: ReceiveMetrics, log: Any = None
+        self,
+        settings: Settings,
+        spool: Spool,
+        intake: Intake,
+        metrics: ReceiveMetrics,
+        log: Any = None,
+        *,
+        commitment: CommitmentService | None = None,
     ) -> None:
         self._settings = settings.receive
         self._ae_title = settings.node.ae_title
         self._intake = intake
         self._log = log if log is not None else structlog.get_logger("pacs_guard.receive")
-        self._handlers = Handlers(settings, spool, intake, metrics, self._log)
+        self._handlers = Handlers(settings, spool, intake, metrics, self._log, commitment)
         self._server: _Server | None = None
         self._threads: list[threading.Thread] = []
         self._said_shortage = -_SAY_AGAIN_SECONDS

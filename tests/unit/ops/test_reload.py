@@ -45,7 +45,7 @@ def test_a_section_that_appears_is_named_with_its_settings():
 @pytest.mark.parametrize(
     ("setting", "roles", "live"),
     [
-        ("sources[ct-1].mode", ("receive", "detect", "ops"), True),
+        ("sources[ct-1].mode", ROLES, True),
         ("receive.max_associations", ("receive",), True),
         ("receive.port", ("receive",), False),
         ("detect.threads", ("detect", "ops"), False),

@@ -21,10 +21,12 @@ from pacs_guard.domain.instance import StoredInstance
 from pacs_guard.domain.policy import Decision, Judgement
 from pacs_guard.domain.verdict import Finding, FindingKind, SeriesResult, Verdict
 from pacs_guard.queue.assessing import Assessing, Assessment
+from pacs_guard.queue.commitment import CommitmentRequests
 from pacs_guard.queue.database import Database
 from pacs_guard.queue.forwarding import Forwarding
 from pacs_guard.queue.intake import Intake
 from pacs_guard.queue.outbox import Outbox
+from pacs_guard.queue.proving import Proving
 from pacs_guard.queue.reports import Reports
 from pacs_guard.queue.review import Review
 from pacs_guard.queue.rows import DeliveredItem
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pacs_guard.domain.lifecycle import StudyState
+    from pacs_guard.queue.proving import ClaimedProof
     from pacs_guard.queue.rows import ClaimedDelivery, Outcome
 
 RULE = CompletenessRule(quiet_seconds=30, longest_wait_seconds=1800)
@@ -129,6 +132,8 @@ class Node:
         self.assessing = Assessing(self.database, self.clock, self.destinations)
         self.forwarding = Forwarding(self.database, self.clock)
         self.review = Review(self.database, self.clock)
+        self.proving = Proving(self.database, self.clock)
+        self.requests = CommitmentRequests(self.database, self.clock)
         self.reports = Reports(self.database, self.clock)
         self.outbox = Outbox(self.database, self.clock)
         self.upkeep = Upkeep(self.database, self.clock)
@@ -168,6 +173,13 @@ class Node:
         for instance in claimed.pending:
             self.forwarding.items_delivered(claimed, [DeliveredItem(instance.id, 0, None, 0.0)], seconds=60)
         self.forwarding.finish(claimed, error=None, retry_in=None)
+        return claimed
+
+    def prove(self, destination: str = "pacs") -> ClaimedProof:
+        """Have a destination vouch for everything of the next study that is to be proved."""
+        claimed = self.proving.claim(destination, "prover", 60)
+        assert claimed is not None
+        self.proving.decide(claimed, proved=claimed.items)
         return claimed
 
     def state(self, study_id: int = 1) -> StudyState:

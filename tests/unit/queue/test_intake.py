@@ -68,6 +68,7 @@ def _fields(value):
 def test_instance_that_was_purged_is_stored_and_delivered_again(node, instance):
     node.forward(instance(1))
     node.deliver()
+    node.prove()
     node.clock.move(100)
     node.upkeep.purge_delivered(10)
     again = instance(1)

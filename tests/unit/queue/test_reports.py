@@ -25,12 +25,14 @@ def test_ledger_adds_up_on_every_step_of_the_way(node, instance):
     assert line(node).waiting == 2
     delivery = node.forwarding.claim("pacs", "d", 60)
     node.forwarding.items_delivered(delivery, [DeliveredItem(1, 0, None, 0.0)], seconds=60)
-    assert line(node) == LedgerLine("ct", received=2, delivered=1, waiting=1, duplicates=1)
+    assert line(node) == LedgerLine("ct", received=2, delivered=1, proving=1, waiting=1, duplicates=1)
     node.forwarding.finish(delivery, error="gone", retry_in=None)
-    assert line(node) == LedgerLine("ct", received=2, delivered=1, failed=1, duplicates=1)
+    assert line(node) == LedgerLine("ct", received=2, delivered=1, proving=1, failed=1, duplicates=1)
     node.forwarding.retry(1)
     node.deliver()
-    assert line(node) == LedgerLine("ct", received=2, delivered=2, duplicates=1)
+    assert line(node) == LedgerLine("ct", received=2, delivered=2, proving=2, duplicates=1)
+    node.prove()
+    assert line(node) == LedgerLine("ct", received=2, delivered=2, proved=2, duplicates=1)
     assert line(node).adds_up
 
 
@@ -52,13 +54,30 @@ def test_instance_is_delivered_only_when_every_destination_has_it(two_pacs, inst
     assert line(two_pacs).delivered == 1
 
 
+def test_instance_is_proved_only_when_every_destination_that_can_vouch_does(two_pacs, instance):
+    node = two_pacs
+    node.forward(instance(1))
+    node.deliver("pacs")
+    node.deliver("archive")
+    node.prove("pacs")
+    assert line(node) == LedgerLine("ct", received=1, delivered=1, proving=1)
+    claim = node.proving.claim("archive", "prover", 60)
+    node.proving.decide(claim, unasked=claim.items)
+    assert line(node) == LedgerLine("ct", received=1, delivered=1, proved=1)
+    node.proving.ask_again(1)
+    claim = node.proving.claim("archive", "prover", 60)
+    node.proving.decide(claim, unproved=claim.items, why="nothing came")
+    assert line(node) == LedgerLine("ct", received=1, delivered=1, unproved=1)
+
+
 @pytest.mark.parametrize("source", ["ct", "other"])
 def test_ledger_adds_up_when_a_purged_instance_comes_again(node, instance, source):
     node.forward(instance(1))
     node.deliver()
+    node.prove()
     node.clock.move(100)
     node.upkeep.purge_delivered(10)
-    assert line(node) == LedgerLine("ct", received=1, delivered=1)
+    assert line(node) == LedgerLine("ct", received=1, delivered=1, proved=1)
     node.send(instance(1, source=source))
     lines = {found.source: found for found in node.reports.ledger()}
     assert all(found.adds_up for found in lines.values())
@@ -89,7 +108,7 @@ def test_ledger_does_not_add_up_when_bytes_are_lost_before_they_were_delivered(n
     delivery = node.forwarding.claim("pacs", "d", 60)
     node.forwarding.items_delivered(delivery, [DeliveredItem(1, 0, None, 0.0)], seconds=60)
     node.upkeep.mark_missing([1, 2], missing=True)
-    assert line(node) == LedgerLine("ct", received=2, delivered=1, missing=1)
+    assert line(node) == LedgerLine("ct", received=2, delivered=1, proving=1, missing=1)
     assert not line(node).adds_up
     node.upkeep.mark_missing([1, 2], missing=False)
     assert line(node).adds_up

@@ -17,6 +17,7 @@ def test_only_paths_of_instances_that_are_still_needed_are_known(node, instance)
     delivered, waiting = instance(1, study="1.1"), instance(1, study="1.2")
     node.forward(delivered)
     node.deliver()
+    node.prove()
     node.send(waiting)
     node.clock.move(100)
     assert node.upkeep.known_paths([delivered.path, waiting.path, "x"]) == {delivered.path, waiting.path}
@@ -34,6 +35,7 @@ def test_more_instances_than_a_statement_has_parameters_can_be_marked(node, inst
 def test_purged_instance_is_never_missing(node, instance):
     node.forward(instance(1))
     node.deliver()
+    node.prove()
     node.clock.move(100)
     node.upkeep.purge_delivered(10)
     node.upkeep.mark_missing([1], missing=True)
@@ -44,6 +46,7 @@ def test_delivered_instances_are_purged_once_old_enough(node, instance):
     first = instance(1)
     node.forward(first)
     node.deliver()
+    node.prove()
     node.clock.move(10)
     assert node.upkeep.purge_delivered(10) == []
     node.clock.move(1)
