@@ -43,9 +43,10 @@ class Stores:
     ----------
     settings : Settings
     database : Database
-    assessing, auditing, bypasses, forwarding, labels, late, models, outbox, proving, reports, requests, results, review,
-    upkeep
+    assessing, auditing, bypasses, forwarding, labels, late, models, outbox
         The queue, by who uses it.
+    proving, reports, requests, results, review, upkeep
+        Likewise.
     """
 
     settings: Settings
