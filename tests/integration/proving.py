@@ -143,7 +143,7 @@ class Pacs:
         try:
             yield self
         finally:
-            server.shutdown()
+            threading.Thread(target=server.shutdown, daemon=True).start()
 
     def _store(self, event):
         self.stored.append(str(event.request.AffectedSOPInstanceUID))
