@@ -521,6 +521,27 @@ class AuditSettings(_Section):
     retry: RetrySettings = RetrySettings(cap_seconds=300.0)
 
 
+class ReportSettings(_Section):
+    """The daily report: what came on a day, by source, and where it is.
+
+    Attributes
+    ----------
+    enabled : bool
+        Whether the ops role writes it each morning.
+    hour : int
+        From when on yesterday's is written, in the machine's local time.
+    folder : Path or None
+        Where; by default ``reports`` in the data folder.
+    announce : bool
+        Whether its sums go out as a notification, if anything came on that day.
+    """
+
+    enabled: bool = True
+    hour: Annotated[int, Field(ge=0, le=23)] = 6
+    folder: Path | None = None
+    announce: bool = True
+
+
 class OpsSettings(_Section):
     """Watching and upkeep.
 
@@ -568,7 +589,7 @@ class Settings(BaseSettings):
 
     Attributes
     ----------
-    node, receive, completeness, detect, deliver, ops, audit, results
+    node, receive, completeness, detect, deliver, ops, audit, report, results
         Sections of the file.
     sources, destinations
         Lists of tables; at least one each.
@@ -587,6 +608,7 @@ class Settings(BaseSettings):
     deliver: DeliverSettings = DeliverSettings()
     ops: OpsSettings = OpsSettings()
     audit: AuditSettings = AuditSettings()
+    report: ReportSettings = ReportSettings()
     results: ResultsSettings = ResultsSettings()
     sources: Annotated[tuple[SourceSettings, ...], Field(validate_default=True)] = ()
     destinations: Annotated[tuple[DestinationSettings, ...], Field(validate_default=True)] = ()
@@ -665,6 +687,11 @@ class Settings(BaseSettings):
     def proposals_dir(self) -> Path:
         """Folder of what retraining proposes."""
         return self.node.data_dir / "proposals"
+
+    @property
+    def reports_dir(self) -> Path:
+        """Folder of the daily reports."""
+        return self.report.folder or self.node.data_dir / "reports"
 
     @property
     def metrics_dir(self) -> Path:

@@ -28,6 +28,8 @@ app.add_typer(model_app, name="model")
 app.add_typer(config_app, name="config")
 bypass_app = typer.Typer(help="Forward a source's studies unjudged for a while.", no_args_is_help=True)
 app.add_typer(bypass_app, name="bypass")
+report_app = typer.Typer(help="Write the daily report.", no_args_is_help=True)
+app.add_typer(report_app, name="report")
 audit_app = typer.Typer(help="Look at the audit trail.", no_args_is_help=True)
 app.add_typer(audit_app, name="audit")
 
@@ -181,6 +183,22 @@ def studies_collect(
     collect_clean(config, to, source=source, limit=limit)
 
 
+@studies_app.command("prove")
+def studies_prove(study: Study, config: Config = None) -> None:
+    """Ask the destinations again for proof of what is unproved of a study."""
+    from pacs_guard.cli.studies import prove_study
+
+    prove_study(config, study)
+
+
+@studies_app.command("waive")
+def studies_waive(study: Study, who: Who, reason: Reason, config: Config = None) -> None:
+    """Do without the proof that no destination gives of a study, so that retention may remove its copies."""
+    from pacs_guard.cli.studies import waive_proof
+
+    waive_proof(config, study, who=who, reason=reason)
+
+
 @quarantine_app.command("list")
 def quarantine_list(config: Config = None, *, json: Json = False) -> None:
     """List the studies that wait for a person."""
@@ -249,6 +267,19 @@ def ledger(
     from pacs_guard.cli.ledger import show_ledger
 
     raise typer.Exit(show_ledger(config, deep=deep, json=json))
+
+
+@report_app.command("daily")
+def report_daily(
+    config: Config = None,
+    *,
+    date: Annotated[str | None, typer.Option(help="Such as 2026-11-24, local time; default yesterday.")] = None,
+    json: Json = False,
+) -> None:
+    """Write what came on a day, by source, and where it is; exits with 1 if it does not add up."""
+    from pacs_guard.cli.report import write_daily
+
+    raise typer.Exit(write_daily(config, day=date, json=json))
 
 
 @bypass_app.command("on")

@@ -45,7 +45,7 @@ def show_ledger(config: Path | None, *, deep: bool, json: bool) -> int:
     stores = open_stores(settings_from(config))
     problems = _lost_files(stores, deep=deep)
     lines = stores.reports.ledger()
-    given_up = stores.reports.given_up()
+    given_up, unproved = stores.reports.given_up(), stores.reports.unproved()
     adds_up = not problems and all(line.adds_up for line in lines)
     if json:
         print_json(
@@ -53,6 +53,7 @@ def show_ledger(config: Path | None, *, deep: bool, json: bool) -> int:
                 "adds_up": adds_up,
                 "sources": [asdict(line) | {"adds_up": line.adds_up} for line in lines],
                 "given_up": given_up,
+                "unproved": unproved,
                 "problems": problems,
             }
         )
@@ -63,12 +64,10 @@ def show_ledger(config: Path | None, *, deep: bool, json: bool) -> int:
         values = asdict(line)
         table.add_row(line.source, *(str(values[name]) for name in _COLUMNS), "" if line.adds_up else "DOES NOT ADD UP")
     console.print(table)
-    for item in given_up:
-        console.print(
-            f"given up: study {item['study_id']} instance {item['sop_uid']} to {item['destination']}: {item['error']}",
-            highlight=False,
-            markup=False,
-        )
+    for what, items in (("given up", given_up), ("unproved", unproved)):
+        for item in items:
+            where = f"study {item['study_id']} instance {item['sop_uid']} to {item['destination']}"
+            console.print(f"{what}: {where}: {item['error']}", highlight=False, markup=False)
     for problem in problems:
         console.print(problem, highlight=False, markup=False)
     console.print("it adds up" if adds_up else "IT DOES NOT ADD UP")

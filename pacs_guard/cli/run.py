@@ -14,6 +14,7 @@ import structlog
 
 from pacs_guard.cli.auditing import audit_chores, note_stop
 from pacs_guard.cli.configuration import settings_from
+from pacs_guard.cli.report import report_chores
 from pacs_guard.cli.results import result_room
 from pacs_guard.cli.wiring import CLOCK, default_policy, open_stores, owner, owner_prefix, prepare_folder
 from pacs_guard.domain.audit import AuditEvent
@@ -283,7 +284,8 @@ def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event, reloa
         _protection(settings),
     )
     server.start()
-    scheduler = start_schedule(chores, settings.completeness.sweep_seconds, audit_chores(stores))
+    more = [*audit_chores(stores), *report_chores(stores)]
+    scheduler = start_schedule(chores, settings.completeness.sweep_seconds, more)
     reloader.start(_live(chores.reconfigure))
     stop.wait()
     scheduler.shutdown(wait=True)

@@ -196,6 +196,23 @@ def retry_study(config: Path | None, reference: str, *, destination: str | None,
         typer.echo(f"study {study}: {results} result(s) will be made or sent again")
 
 
+def prove_study(config: Path | None, reference: str) -> None:
+    """Have destinations asked again for the proof that they did not give."""
+    stores = open_stores(settings_from(config))
+    study = stores.review.find(reference)
+    count = stores.proving.ask_again(study)
+    typer.echo(f"study {study}: destinations will be asked again about {count} instance(s)")
+
+
+def waive_proof(config: Path | None, reference: str, *, who: str, reason: str) -> None:
+    """Let the copies of what no destination proved go, on record."""
+    _require(who=who, reason=reason)
+    stores = open_stores(settings_from(config))
+    study = stores.review.find(reference)
+    count = stores.proving.waive(study, who=who, reason=reason)
+    typer.echo(f"study {study}: the proof of {count} instance(s) is waived by {who}; their copies go with retention")
+
+
 def release_study(config: Path | None, reference: str, *, who: str, reason: str) -> None:
     """Lift the hold on a study."""
     _require(who=who, reason=reason)

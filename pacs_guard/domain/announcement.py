@@ -14,6 +14,7 @@ TITLES = {
     "late_finding": "LATE FINDING in a study that was already forwarded",
     "bypass_on": "bypass switched on: studies are forwarded unjudged",
     "bypass_off": "bypass switched off",
+    "daily_report": "daily report",
     "model_promoted": "another version of a model is in force",
     "model_rolled_back": "a model was rolled back",
     "retraining_done": "retraining proposes a model",

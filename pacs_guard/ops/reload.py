@@ -60,6 +60,7 @@ USES: dict[str, Use] = {
     "deliver": Use(("deliver",), live=False),
     "results": Use(("deliver",), live=False),
     "audit": Use(("ops",), live=False),
+    "report": Use(("ops",), live=False),
     "ops.retention_days": Use(("ops",), live=True),
     "ops.log_level": Use(ROLES, live=True),
     "ops.log_format": Use(ROLES, live=False),

@@ -12,7 +12,7 @@ from pacs_guard.domain.lifecycle import advance as advance_study
 from pacs_guard.domain.proof import OPEN, Proof, ProofEvent, ProofItem, ProofState, advance, failure_sentence
 from pacs_guard.errors import LeaseLostError, NotFoundError
 from pacs_guard.queue.rows import Lease
-from pacs_guard.queue.schema import commitments, deliveries, delivery_items, instances, proofs, studies
+from pacs_guard.queue.schema import actions, commitments, deliveries, delivery_items, instances, proofs, studies
 from pacs_guard.queue.statements import insert_or_ignore
 
 if TYPE_CHECKING:
@@ -313,22 +313,40 @@ class Proving:
         NotFoundError
             If there is no such study.
         """
-        now = self._clock()
+        changes = {"proof": None, "failure_reason": None, "error": None}
         with self._database.write() as connection:
-            _locked_study(connection, study_id)
-            query = sa.select(deliveries.c.id, deliveries.c.destination).where(deliveries.c.study_id == study_id)
-            count = 0
-            for delivery_id, destination in connection.execute(query).all():
-                count += connection.execute(
-                    sa.update(delivery_items)
-                    .where(
-                        delivery_items.c.delivery_id == delivery_id,
-                        delivery_items.c.state == ItemState.DELIVERED,
-                        delivery_items.c.proof.in_((Proof.UNPROVED, Proof.UNASKED)),
-                    )
-                    .values(proof=None, failure_reason=None, error=None)
-                ).rowcount
-                ask_for_proof(connection, delivery_id, destination, now)
+            return self._reset(connection, study_id, (Proof.UNPROVED, Proof.UNASKED), **changes)
+
+    def waive(self, study_id: int, *, who: str, reason: str) -> int:
+        """Do without the proof that destinations did not give of a study; return how many instances that is.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such study.
+        """
+        with self._database.write() as connection:
+            count = self._reset(connection, study_id, (Proof.UNPROVED,), proof=Proof.UNASKED)
+            if count:
+                values = {"action": "waive proof", "who": who, "reason": reason, "at": self._clock()}
+                connection.execute(sa.insert(actions).values(study_id=study_id, **values))
+        return count
+
+    def _reset(self, connection: Connection, study_id: int, decided: Sequence[Proof], **changes: Any) -> int:
+        _locked_study(connection, study_id)
+        query = sa.select(deliveries.c.id, deliveries.c.destination).where(deliveries.c.study_id == study_id)
+        count = 0
+        for delivery_id, destination in connection.execute(query).all():
+            count += connection.execute(
+                sa.update(delivery_items)
+                .where(
+                    delivery_items.c.delivery_id == delivery_id,
+                    delivery_items.c.state == ItemState.DELIVERED,
+                    delivery_items.c.proof.in_(decided),
+                )
+                .values(**changes)
+            ).rowcount
+            ask_for_proof(connection, delivery_id, destination, self._clock())
         return count
 
     def _due(self, destination: str, delay_seconds: float) -> sa.Select[Any]:

@@ -191,6 +191,26 @@ class Reports:
             )
         return lines
 
+    def received_between(self, start: float, end: float) -> list[LedgerLine]:
+        """Return one line for each source, of what came from `start` until before `end`, and where it is now.
+
+        Both are seconds since the epoch. Duplicates are not counted by time.
+        """
+        with self._database.read() as connection:
+            placed = _placed(connection, (start, end))
+            counted = (
+                sa.select(refusals.c.source, sa.func.count())
+                .where(refusals.c.refused_at >= start, refusals.c.refused_at < end)
+                .group_by(refusals.c.source)
+            )
+            refused: dict[str, int] = {row[0]: row[1] for row in connection.execute(counted)}
+        lines = []
+        for source in sorted(set(placed) | set(refused)):
+            places = placed.get(source, {})
+            received = sum(count for name, count in places.items() if name not in _DELIVERED)
+            lines.append(LedgerLine(source=source, received=received, refused=refused.get(source, 0), **places))
+        return lines
+
     def gauges(self) -> QueueGauges:
         """Return what the queue looks like now."""
         now = self._clock()
@@ -237,6 +257,15 @@ class Reports:
 
     def given_up(self) -> list[dict[str, object]]:
         """Return every instance that was given up on, with its destination and the reason."""
+        return self._listed(delivery_items.c.state == ItemState.FAILED)
+
+    def unproved(self) -> list[dict[str, object]]:
+        """Return every delivered instance that its destination did not vouch for, with the reason."""
+        return self._listed(
+            sa.and_(delivery_items.c.state == ItemState.DELIVERED, delivery_items.c.proof == Proof.UNPROVED)
+        )
+
+    def _listed(self, condition: sa.ColumnElement[bool]) -> list[dict[str, object]]:
         query = (
             sa.select(
                 deliveries.c.study_id,
@@ -250,7 +279,7 @@ class Reports:
             .join(deliveries)
             .join(instances, instances.c.id == delivery_items.c.instance_id)
             .join(studies, studies.c.id == deliveries.c.study_id)
-            .where(delivery_items.c.state == ItemState.FAILED)
+            .where(condition)
             .order_by(deliveries.c.id, instances.c.id)
         )
         with self._database.read() as connection:

@@ -138,3 +138,36 @@ def test_gauges_show_where_studies_wait_and_how_long(two_pacs, instance):
     assert gauges.delivery_backlog == {"pacs": 1, "archive": 1}
     assert (gauges.quarantine_instances, gauges.quarantine_bytes) == (1, 1000)
     assert gauges.notifications_waiting == 1
+
+
+def test_what_came_in_a_time_is_counted_where_it_is_now(node, instance):
+    start = node.clock()
+    node.forward(instance(1), instance(2))
+    node.deliver()
+    node.prove()
+    node.clock.move(1000)
+    middle = node.clock()
+    node.send(instance(1, study="1.9"))
+    node.intake.record_refusal(
+        source="ct", calling_ae="CT1", sop_uid="1", status=0xA900, reason="no", path=None, length=5
+    )
+    node.clock.move(10)
+    assert node.reports.received_between(start, middle) == [LedgerLine("ct", received=2, delivered=2, proved=2)]
+    assert node.reports.received_between(middle, node.clock()) == [LedgerLine("ct", received=1, waiting=1, refused=1)]
+    assert node.reports.received_between(0, start) == []
+
+
+def test_unproved_instances_are_listed_with_their_reason(node, instance):
+    node.forward(instance(1))
+    node.deliver()
+    claim = node.proving.claim("pacs", "prover", 60)
+    node.proving.decide(claim, unproved=claim.items, why="nothing came")
+    [listed] = node.reports.unproved()
+    assert (listed["study_id"], listed["destination"], listed["error"]) == (1, "pacs", "nothing came")
+    assert node.reports.given_up() == []
+    assert node.proving.waive(1, who="admin", reason="the archive has it") == 1
+    assert node.reports.unproved() == []
+    assert node.proving.waive(1, who="admin", reason="again") == 0
+    node.clock.move(100)
+    assert len(node.upkeep.purge_delivered(10)) == 1
+    assert [action["action"] for action in node.review.details(1).actions] == ["waive proof"]
