@@ -25,6 +25,7 @@ from pacs_guard.assemble.series import assemble_series, by_series
 from pacs_guard.assemble.transfer import BrokenAnswerError, read_message, read_series, write_message, write_series
 from pacs_guard.domain.identifiers import InstanceKey
 from pacs_guard.domain.instance import StoredInstance
+from pacs_guard.domain.text import printable
 from pacs_guard.domain.volume import AssembledSeries
 from pacs_guard.errors import SpoolError
 
@@ -213,6 +214,8 @@ def _answer(request: dict[str, Any], answers: BinaryIO, limits: Limits) -> None:
         write_message(answers, {"refusal": f"reading it takes more than {limits.memory_bytes} bytes of memory"})
     except SpoolError as error:
         write_message(answers, {"spool_error": str(error)})
+    except Exception as error:  # noqa: BLE001  # nobody foresaw it, but it concerns this series alone
+        write_message(answers, {"refusal": f"reading it failed: {printable(repr(error))}"})
     else:
         write_message(answers, {})
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _MULTI_FRAME = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 _DEEPEST = 64
+_TRANSFER_SYNTAX = 0x00020010
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
@@ -136,12 +137,15 @@ def _dataset(path: Path, instance: StoredInstance) -> Dataset:
         ds.decode()
     except AssemblyError:
         raise
-    except OSError as error:
-        raise SpoolError(f"{path} cannot be read: {error}") from error
-    except Exception as error:  # pydicom lets nearly any exception out of malformed bytes
+    except Exception as error:
+        # the library raises OSError of its own too, without a number, where a data set is malformed
+        if isinstance(error, OSError) and error.errno is not None:
+            raise SpoolError(f"{path} cannot be read: {error}") from error
+        # and nearly any other exception
         raise AssemblyError(f"the data set cannot be parsed: {error}") from error
     stated = header.text(ds.file_meta, "TransferSyntaxUID")
-    ds.file_meta.TransferSyntaxUID = pydicom.uid.UID(stated or instance.transfer_syntax_uid)
+    syntax = pydicom.uid.UID(stated or instance.transfer_syntax_uid)
+    ds.file_meta.add_new(_TRANSFER_SYNTAX, "UI", syntax)  # with the VR that it ought to have
     return ds
 
 
