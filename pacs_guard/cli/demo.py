@@ -157,9 +157,12 @@ def _make_series(folder: Path, slices: int, progress: Progress) -> list[_Series]
 
 
 def _write(volume: Volume, folder: Path, name: str, expected: StudyState) -> _Series:
+    from pydicom import dcmread
+
     from pacs_guard.simulate.writer import write_series
 
-    return _Series(name, volume.study_uid, write_series(volume, folder, description=name), expected)
+    files = write_series(volume, folder, description=name)
+    return _Series(name, str(dcmread(files[0], stop_before_pixels=True).StudyInstanceUID), files, expected)
 
 
 def _write_config(folder: Path, pacs_port: int, port: int, metrics_port: int) -> Path:

@@ -21,6 +21,7 @@ from pydicom.uid import (
 )
 
 from pacs_guard.simulate.encoding import gdcm_encoded
+from pacs_guard.simulate.tamper import with_new_uids
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +57,8 @@ def write_series(
 ) -> list[Path]:
     """Write a volume as one file per slice, CT Image Storage (PS3.3 A.3).
 
-    The patient is invented, Quality Control Image is YES, and the descriptions and comments begin with SIMULATED.
+    The patient is invented, Quality Control Image is YES, the descriptions and comments begin with SIMULATED, and the
+    UIDs are new: no simulated image can stand in for the one that it was made of.
 
     Parameters
     ----------
@@ -88,6 +90,7 @@ def write_series(
         names = ", ".join(uid.name for uid in WRITABLE)
         raise ValueError(f"transfer syntax is {syntax} ({syntax.name}); expected one of {names}")
     folder.mkdir(parents=True, exist_ok=True)
+    volume = with_new_uids(volume)
     common = _common(volume, f"{SIMULATED} {description}"[:64], acquired)
     paths = []
     for i in range(len(volume.hu)):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from pydicom import dcmread
+
 from pacs_guard.simulate import write_series
 
 if TYPE_CHECKING:
@@ -37,11 +39,11 @@ def write_altered(altered: Altered, folder: Path, *, seed: int, generator: str) 
     Path
         Of the labels.
     """
-    volume = altered.whole()
     description = f"{altered.attack.name} {altered.label}"
-    write_series(volume, folder, description=description, derivation=DERIVATION)
+    images = write_series(altered.whole(), folder, description=description, derivation=DERIVATION)
+    uuid = str(dcmread(images[0], stop_before_pixels=True).SeriesInstanceUID)
     path = folder / LABELS
-    path.write_text(json.dumps(_sheet(altered, volume.series_uid, seed, generator), indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(_sheet(altered, uuid, seed, generator), indent=1) + "\n", encoding="utf-8")
     return path
 
 

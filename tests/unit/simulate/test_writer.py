@@ -24,9 +24,19 @@ def test_what_is_written_is_read_back_to_the_same_volume(tmp_path, small, syntax
     (series,) = assemble_study(instances, Path("/"), from_network=False)
     assert series.refusal is None
     assert np.array_equal(series.volume.hu, small.hu)
-    assert series.volume.sop_uids == small.sop_uids
+    assert series.volume.sop_uids == tuple(str(pydicom.dcmread(path).SOPInstanceUID) for path in paths)
     assert series.volume.spacing_mm == pytest.approx(small.spacing_mm)
     assert np.allclose(series.volume.positions_mm, small.positions_mm, atol=1e-3)
+
+
+def test_no_uid_of_the_volume_is_written(tmp_path, small):
+    known = {small.study_uid, small.series_uid, *small.sop_uids}
+    uids = [
+        {ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.SOPInstanceUID}
+        for ds in map(pydicom.dcmread, write_series(small, tmp_path))
+    ]
+    assert len(set.union(*uids)) == 5
+    assert not known & set.union(*uids)
 
 
 def test_every_image_says_that_it_is_simulated(tmp_path, small):
