@@ -26,9 +26,11 @@ POSITIVE_MM = {FindingKind.FB: 8.0, FindingKind.FM: 7.0}
 IGNORED_MM = 28.0
 """Sites this near to a label, and no positives, are left out: partly altered."""
 
+HARD_MM = 8.0
+"""Sites this near to a nodule's middle are always trained on."""
+
 _THREADS = 2
 _IGNORED_DEPTH_MM = 30.0
-_HARD_MM = 8.0
 _KEPT = {"ctgan": 0.6, "simulated": 0.15, "sham": 0.1}
 _KEPT_CLEAN = 0.7
 _EVERY_CLEAN = 2
@@ -47,7 +49,7 @@ class MeasuredSlice:
         """Return the sites that the head for `kind` looks at."""
         return self.sites.lung if kind is FindingKind.FB else self.sites.dense
 
-    def distance_mm(self, sites: Sites, x: int, y: int) -> NDArray[np.float64]:
+    def distance_mm(self, sites: Sites, x: float, y: float) -> NDArray[np.float64]:
         """Return how far each site is from column `x` and row `y`, within the slice."""
         _, row_mm, column_mm = self.case.volume.spacing_mm
         across = self.raster.offset[1] + sites.columns * self.raster.pitch[1] - x
@@ -86,20 +88,31 @@ def rows_of(measured: MeasuredSlice, kind: FindingKind) -> tuple[NDArray[np.intp
     return chosen, positive[chosen]
 
 
+def nodules_of(measured: MeasuredSlice) -> tuple[tuple[float, float], ...]:
+    """Return columns and rows of the nodules on a slice that are no injections: marked by radiologists, or drawn."""
+    case = measured.case
+    return (*((float(x), float(y)) for x, y in case.hard), *case.nodules.get(measured.index, ()))
+
+
 def training_rows(
     slices: Iterable[MeasuredSlice], kind: FindingKind, seed: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return features and labels for one head: all positives, and a sample of the negatives."""
+    """Return features and labels for one head: all positives, and a sample of the negatives.
+
+    Of the negatives those on nodules are all taken: real ones that radiologists marked, and drawn ones.
+    """
     rng = np.random.default_rng(seed)
     features, answers = [], []
     for measured in slices:
         chosen, positive = rows_of(measured, kind)
         source = measured.case.source
-        if not measured.case.labels and len(measured.case.volume.hu) > 2 and measured.index % _EVERY_CLEAN:
+        nodules = nodules_of(measured)
+        clean_series = not measured.case.labels and len(measured.case.volume.hu) > 2
+        if clean_series and measured.index % _EVERY_CLEAN and not nodules:
             continue
         kept = positive | (rng.random(len(chosen)) < _KEPT.get(source, _KEPT_CLEAN))
-        for x, y in measured.case.hard:
-            kept |= measured.distance_mm(measured.head(kind), x, y)[chosen] < _HARD_MM
+        for x, y in nodules:
+            kept |= measured.distance_mm(measured.head(kind), x, y)[chosen] < HARD_MM
         features.append(measured.head(kind).features[chosen[kept]])
         answers.append(positive[kept])
     return np.concatenate(features), np.concatenate(answers)
