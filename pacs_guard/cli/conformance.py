@@ -77,9 +77,12 @@ def _implementation() -> str:
 
 
 def _sop_classes() -> str:
+    from pacs_guard.deliver.count import STUDY_ROOT_FIND
+    from pacs_guard.domain.commitment import SOP_CLASS
     from pacs_guard.receive.negotiation import STORAGE_SOP_CLASSES, VERIFICATION
 
-    rows = [(name, f"`{uid}`", "yes", "yes") for name, uid in _by_name([VERIFICATION])]
+    rows = [(name, f"`{uid}`", "yes", "yes") for name, uid in _by_name([VERIFICATION, SOP_CLASS])]
+    rows += [(name, f"`{uid}`", "yes", "no") for name, uid in _by_name([STUDY_ROOT_FIND])]
     rows += [(name, f"`{uid}`", "yes", "yes") for name, uid in _by_name(STORAGE_SOP_CLASSES)]
     return _table(["SOP class", "UID", "SCU", "SCP"], rows)
 
@@ -163,6 +166,13 @@ def _codes() -> str:
     )
 
 
+def _failure_reasons() -> str:
+    from pacs_guard.domain.proof import FAILURE_REASONS
+
+    rows = [(f"0x{code:04X}", meaning, found.value) for code, (found, meaning) in sorted(FAILURE_REASONS.items())]
+    return _table(["Failure Reason", "meaning", "what follows"], [*rows, ("others", "", "ask again")])
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "implementation": _implementation,
     "sop-classes": _sop_classes,
@@ -171,6 +181,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "rejections": _rejections,
     "acceptor": _acceptor,
     "proposer": _proposer,
+    "failure-reasons": _failure_reasons,
     "created": _created,
     "codes": _codes,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -53,21 +53,29 @@ class Guard(Node):
         self.reports = Reports(self.database, time.time)
 
     @contextmanager
-    def running(self, *, receive: bool = True) -> Iterator[Guard]:
+    def receiving(self) -> Iterator[None]:
+        service = CommitmentService(self.settings, self.requests, self.proving)
+        receiver = Receiver(self.settings, self.spool, self.intake, CountingMetrics(), commitment=service)
+        receiver.start()
+        try:
+            yield
+        finally:
+            receiver.stop(5)
+
+    @contextmanager
+    def running(self) -> Iterator[Guard]:
         deliverer = Deliverer(self.settings, self.spool, self.forwarding, self.metrics, time.time, poll_seconds=0.02)
         proofs = ProofRoom(self.settings, self.proving, self.metrics, time.time, poll_seconds=0.02)
         answers = Answerer(self.settings, self.requests, self.spool, self.metrics, time.time, poll_seconds=0.02)
-        service = CommitmentService(self.settings, self.requests, self.proving)
-        receiver = Receiver(self.settings, self.spool, self.intake, CountingMetrics(), commitment=service)
         rooms = [deliverer, proofs, answers]
-        with ExitStack() as stack:
-            if receive:
-                receiver.start()
-                stack.callback(receiver.stop, 5)
+        with self.receiving():
             for room in rooms:
                 room.start()
-                stack.callback(lambda room=room: room.stop(30) or (_ for _ in ()).throw(AssertionError(room)))
-            yield self
+            try:
+                yield self
+            finally:
+                ended = [room.stop(30) for room in rooms]
+                assert all(ended), "a thread did not end"
 
     def proofs(self) -> list[tuple[str, str | None]]:
         """(state, proof) of every instance at every destination, in the order received."""

@@ -44,6 +44,9 @@ def exported() -> dict[str, set[str]]:
         delivery_backlog={"pacs": 1},
         bypass_on=("ct-1",),
         results={"failed": 1},
+        proofs={("pacs", "pending"): 1},
+        oldest_proof_seconds={"pacs": 1.0},
+        commitment_requests={"failed": 1},
     )
     registry.register(NodeCollector(gauges=lambda: gauges, free_bytes=lambda: 1, roles=lambda: {"ops": 1.0}))
     registry.register(ModelsCollector(lambda: [LoadedModel("forensic", "1", "ab")]))

@@ -12,7 +12,20 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 _SELECTOR = re.compile(r"\b([a-z_][a-z0-9_]*)\s*(?:\{([^}]*)\})?")
 _LABELS = re.compile(r"\b(?:by|on|ignoring|without|group_left|group_right)\s*\(([^)]*)\)")
 _WORDS = {
-    *("sum", "max", "min", "avg", "count", "rate", "increase", "histogram_quantile", "label_values", "offset", "time"),
+    *(
+        "sum",
+        "max",
+        "min",
+        "avg",
+        "count",
+        "rate",
+        "delta",
+        "increase",
+        "histogram_quantile",
+        "label_values",
+        "offset",
+        "time",
+    ),
     *("and", "or", "unless", "bool", "absent", "s", "m", "h", "d", "by", "on", "ignoring", "without", "le"),
 }
 

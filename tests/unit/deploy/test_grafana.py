@@ -31,7 +31,7 @@ def test_variables_ask_for_what_is_exported(exported):
 
 def test_every_subject_has_a_row():
     assert " / ".join(ROWS) == (
-        "Intake / Queue / Verdicts / Quarantine / Delivery / Detectors / Disk / Errors and settings"
+        "Intake / Queue / Verdicts / Quarantine / Delivery / Detectors / Disk / Errors and settings / Proof of delivery"
     )
 
 
