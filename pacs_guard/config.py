@@ -584,12 +584,51 @@ class OpsSettings(_Section):
         return self
 
 
+class RetrainingSettings(_Section):
+    """Training challengers from what people decided.
+
+    Attributes
+    ----------
+    enabled : bool
+        Whether it is done by schedule; ``pacs-guard model retrain`` works in any case.
+    detectors : tuple of str
+        Names of their bundles.
+    every_days : float
+        Shortest time between two trainings of one detector.
+    least_new_labels : int
+        Fewest studies that people decided about since the last training.
+    least_held_back : int
+        Fewest held-back patients, altered as well as clean, that a proposal is made on.
+    presumed_clean : int
+        How many studies that passed are taken along, to see how many of them the challenger suspects.
+    data : Path or None
+        Base: the data folder that the shipped model was trained on.
+    networks : int
+        Networks of each head of the forensic detector.
+    nice : int
+        How much the training stands back; see ``nice(2)``.
+    max_hours : float
+        After so long it is ended.
+    """
+
+    enabled: bool = False
+    detectors: Annotated[tuple[Name, ...], Field(min_length=1)] = ("forensic",)
+    every_days: Annotated[float, Field(gt=0)] = 7.0
+    least_new_labels: Annotated[int, Field(ge=1)] = 10
+    least_held_back: Annotated[int, Field(ge=1)] = 6
+    presumed_clean: Annotated[int, Field(ge=0)] = 50
+    data: Path | None = None
+    networks: Annotated[int, Field(ge=1, le=20)] = 5
+    nice: Annotated[int, Field(ge=0, le=19)] = 19
+    max_hours: Annotated[float, Field(gt=0)] = 24.0
+
+
 class Settings(BaseSettings):
     """Everything that can be set.
 
     Attributes
     ----------
-    node, receive, completeness, detect, deliver, ops, audit, report, results
+    node, receive, completeness, detect, deliver, ops, audit, report, results, retraining
         Sections of the file.
     sources, destinations
         Lists of tables; at least one each.
@@ -610,6 +649,7 @@ class Settings(BaseSettings):
     audit: AuditSettings = AuditSettings()
     report: ReportSettings = ReportSettings()
     results: ResultsSettings = ResultsSettings()
+    retraining: RetrainingSettings = RetrainingSettings()
     sources: Annotated[tuple[SourceSettings, ...], Field(validate_default=True)] = ()
     destinations: Annotated[tuple[DestinationSettings, ...], Field(validate_default=True)] = ()
     webhook: WebhookSettings | None = None

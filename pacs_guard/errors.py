@@ -23,6 +23,7 @@
     ├── DeliveryError               a destination that did not take an instance
     │   ├── TransientDeliveryError  worth another attempt
     │   └── PermanentDeliveryError  no attempt will succeed
+    ├── RetrainingError             a challenger that could not be trained
     └── SupervisionError            a role that does not start
 
 Errors of libraries are translated into these where they enter, ``from`` their cause.
@@ -143,6 +144,10 @@ class TransientDeliveryError(DeliveryError):
 
 class PermanentDeliveryError(DeliveryError):
     """No further attempt will succeed unless a person changes something."""
+
+
+class RetrainingError(PacsGuardError):
+    """A challenger that could not be trained."""
 
 
 class SupervisionError(PacsGuardError):

@@ -71,10 +71,25 @@ def _parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--out", type=Path, required=True, help="folder of the new version to write")
     calibrate.add_argument("--version", help="of the new bundle; the old one's with +calibrated if not given")
     calibrate.set_defaults(run=_calibrate)
+    _add_retrain(commands)
     report = commands.add_parser("report", help="write the report of what a run of experiments has finished")
     report.add_argument("--out", type=Path, required=True, help="folder of the run")
     report.set_defaults(run=_report)
     return parser
+
+
+def _add_retrain(commands: Any) -> None:
+    retrain = commands.add_parser("retrain", help="train a challenger with a node's labelled studies and compare it")
+    retrain.add_argument("champion", type=Path, help="folder of the bundle in force")
+    retrain.add_argument("--reviewed", type=Path, required=True, help="folder that pacs-guard quarantine export wrote")
+    retrain.add_argument("--data", type=Path, help="base: folder with ctgan/ and clean/")
+    retrain.add_argument("--out", type=Path, required=True, help="folder of the new version")
+    retrain.add_argument("--version", required=True, help="of the new bundle")
+    retrain.add_argument("--proposal", type=Path, required=True, help="JSON file to write")
+    retrain.add_argument("--least", type=int, default=6, help="fewest held-back patients of each kind")
+    retrain.add_argument("--networks", type=int, default=5, help="for each head of the forensic detector")
+    _add_amounts(retrain)
+    retrain.set_defaults(run=_retrain)
 
 
 def _add_experiment(commands: Any) -> None:
@@ -148,6 +163,24 @@ def _calibrate(options: argparse.Namespace) -> None:
     from training.console import calibrate_command  # noqa: PLC0415  # commands import what they need
 
     calibrate_command(options.bundle, options.series, options.out, options.version)
+
+
+def _retrain(options: argparse.Namespace) -> None:
+    from training.retrain import Run, retrain  # noqa: PLC0415  # commands import what they need
+
+    run = Run(
+        champion=options.champion,
+        reviewed=options.reviewed,
+        data=options.data,
+        out=options.out,
+        version=options.version,
+        proposal=options.proposal,
+        least=options.least,
+        seed=options.seed,
+        networks=options.networks,
+    )
+    retrain(run, options)
+    print(options.proposal.with_suffix(".txt").read_text(encoding="utf-8"), end="")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -314,6 +314,19 @@ def model_list(config: Config = None, *, json: Json = False) -> None:
     list_models(config, json=json)
 
 
+@model_app.command("retrain")
+def model_retrain(
+    name: Annotated[str | None, typer.Argument(help="A detector; default all of retraining.detectors.")] = None,
+    config: Config = None,
+    *,
+    data: Annotated[Path | None, typer.Option(help="Base folder, instead of retraining.data.")] = None,
+) -> None:
+    """Train a challenger from what people decided, compare it, and propose; exits with 1 if there is too little."""
+    from pacs_guard.cli.retraining import retrain_model
+
+    raise typer.Exit(retrain_model(config, name, data=data))
+
+
 @model_app.command("promote")
 def model_promote(
     name: str, version: str, who: Who, reason: Reason, config: Config = None, *, wait: Wait = 5.0

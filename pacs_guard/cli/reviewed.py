@@ -111,6 +111,7 @@ def write_study(study: ReviewedStudy, spool: StoredFiles, to: Path) -> dict[str,
         "reason": study.reason,
         "at": _moment(study.at),
         "places": [one for one in study.places if one["sop_uid"] in kept],
+        "found": [one for one in study.found if one["sop_uid"] in kept],
         "instances": copied,
     }
 

@@ -41,6 +41,7 @@ _LOG = structlog.get_logger(__name__)
 _DRAIN_SECONDS = 20.0
 _LATE_SECONDS = 60.0
 _LOOK_SECONDS = 2.0
+_RETRAINING_SECONDS = 3600.0
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
@@ -255,9 +256,11 @@ def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event, reloa
     from prometheus_client import CollectorRegistry
     from prometheus_client.multiprocess import MultiProcessCollector
 
+    from pacs_guard.cli.retraining import retraining_chore
     from pacs_guard.ops.http import WatchServer
     from pacs_guard.ops.metrics import NodeCollector
     from pacs_guard.ops.model_metrics import ModelsCollector
+    from pacs_guard.ops.proposals import latest_proposals
     from pacs_guard.ops.settings_metrics import SettingsCollector
 
     settings = stores.settings
@@ -272,7 +275,8 @@ def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event, reloa
             roles=lambda: heartbeat_ages(run_dir, CLOCK()),
         )
     )
-    registry.register(ModelsCollector(lambda: _model_versions(stores)))
+    proposals = partial(latest_proposals, settings.proposals_dir)
+    registry.register(ModelsCollector(lambda: _model_versions(stores), lambda: proposals().values()))
     registry.register(
         SettingsCollector(outcomes=lambda: outcomes(run_dir), min_free_bytes=lambda: chores.min_free_bytes)
     )
@@ -285,6 +289,8 @@ def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event, reloa
     )
     server.start()
     more = [*audit_chores(stores), *report_chores(stores)]
+    if settings.retraining.enabled:
+        more.append((retraining_chore(stores, stop), _RETRAINING_SECONDS))
     scheduler = start_schedule(chores, settings.completeness.sweep_seconds, more)
     reloader.start(_live(chores.reconfigure))
     stop.wait()

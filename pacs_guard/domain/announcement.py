@@ -17,7 +17,7 @@ TITLES = {
     "daily_report": "daily report",
     "model_promoted": "another version of a model is in force",
     "model_rolled_back": "a model was rolled back",
-    "retraining_done": "retraining proposes a model",
+    "retraining_done": "retraining is done",
 }
 FIELDS = frozenset(
     {

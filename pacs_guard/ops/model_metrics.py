@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from pacs_guard.domain.models import LoadedModel
+    from pacs_guard.ops.proposals import Proposal
 
 _UNAVAILABLE = "unavailable"
 
@@ -24,10 +25,15 @@ class ModelsCollector(Collector):
     ----------
     models : callable
         Returns what the detector workers judge by, once for each worker.
+    proposals : callable
+        Returns the newest proposal of each detector.
     """
 
-    def __init__(self, models: Callable[[], Iterable[LoadedModel]]) -> None:
+    def __init__(
+        self, models: Callable[[], Iterable[LoadedModel]], proposals: Callable[[], Iterable[Proposal]]
+    ) -> None:
         self._models = models
+        self._proposals = proposals
 
     def describe(self) -> Iterator[Metric]:
         """Yield nothing, so that registering asks no database."""
@@ -49,3 +55,11 @@ class ModelsCollector(Collector):
             kept = [one for one in models if one.name == name and one.error and one.version != _UNAVAILABLE]
             failed.add_metric([name], float(len(kept)))
         yield failed
+        proposed = GaugeMetricFamily(
+            "pacs_guard_retraining_last_timestamp_seconds",
+            "When a detector was last retrained, by what came of it.",
+            labels=["detector", "outcome"],
+        )
+        for one in self._proposals():
+            proposed.add_metric([one.name, one.outcome], one.at)
+        yield proposed

@@ -58,6 +58,7 @@ USES: dict[str, Use] = {
     "receive": Use(("receive",), live=False),
     "detect": Use(("detect", "ops"), live=False),
     "deliver": Use(("deliver",), live=False),
+    "retraining": Use(("ops",), live=False),
     "results": Use(("deliver",), live=False),
     "audit": Use(("ops",), live=False),
     "report": Use(("ops",), live=False),

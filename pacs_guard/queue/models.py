@@ -85,6 +85,12 @@ class Models:
         event = "model_promoted" if action is SwitchAction.PROMOTE else "model_rolled_back"
         announce(connection, None, event, {"detectors": {name: version}, "who": who, "reason": reason}, now)
 
+    def announce_proposal(self, name: str, version: str, outcome: str) -> None:
+        """Tell people what retraining came to."""
+        payload = {"detectors": {name: version}, "reason": outcome, "who": "retraining"}
+        with self._database.write() as connection:
+            announce(connection, None, "retraining_done", payload, self._clock())
+
     def in_force(self) -> dict[str, ModelVersion]:
         """Return what is promoted, by name; of all others the settings say what is in force."""
         with self._database.read() as connection:

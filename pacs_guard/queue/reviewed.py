@@ -73,9 +73,14 @@ class ReviewedStudy:
             return ()
         if self.given:
             return tuple({**one, "detector": ""} for one in self.given)
+        return self.found
+
+    @property
+    def found(self) -> tuple[dict[str, Any], ...]:
+        """Where something was suspected, rightly or not."""
         keys = ("kind", "sop_uid", "x", "y", "detector")
-        found = [one for one in self.findings if one["kind"] in PLACED and one["x"] is not None]
-        return tuple({key: one[key] for key in keys} for one in found)
+        placed = [one for one in self.findings if one["kind"] in PLACED and one["x"] is not None]
+        return tuple({key: one[key] for key in keys} for one in placed)
 
 
 def reviewed_studies(database: Database, review: Review) -> Iterator[ReviewedStudy]:
@@ -110,6 +115,14 @@ def reviewed_studies(database: Database, review: Review) -> Iterator[ReviewedStu
             said=Label(label["label"]) if label is not None else None,
             given=tuple(label["places"]) if label is not None else (),
         )
+
+
+def decisions_since(database: Database, at: float) -> int:
+    """Return about how many studies people decided after a time, seconds since the epoch."""
+    made = sa.or_(actions.c.action.in_([RELEASE, REJECT]), actions.c.action.startswith(LABEL))
+    query = sa.select(sa.func.count(sa.distinct(actions.c.study_id))).where(made, actions.c.at > at)
+    with database.read() as connection:
+        return connection.execute(query).scalar_one()
 
 
 def presumed_clean(

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import ANY
 
 import pytest
 
@@ -58,6 +59,7 @@ def test_a_false_alarm_is_clean_and_a_confirmed_place_is_altered(exported):
         "reason": "looked at it",
         "at": "1970-01-01T00:00:00+00:00",
         "places": [],
+        "found": [{"kind": "FB", "sop_uid": ANY, "x": 20.4, "y": 30.0, "detector": "forensic"}],
         "instances": None,
     }
 

@@ -9,6 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from pacs_guard.domain.models import LoadedModel
 from pacs_guard.ops.metrics import NodeCollector, RoleMetrics
 from pacs_guard.ops.model_metrics import ModelsCollector
+from pacs_guard.ops.proposals import Proposal
 from pacs_guard.ops.reload import Outcome
 from pacs_guard.ops.settings_metrics import SettingsCollector
 from pacs_guard.queue.reports import QueueGauges
@@ -49,7 +50,8 @@ def exported() -> dict[str, set[str]]:
         commitment_requests={"failed": 1},
     )
     registry.register(NodeCollector(gauges=lambda: gauges, free_bytes=lambda: 1, roles=lambda: {"ops": 1.0}))
-    registry.register(ModelsCollector(lambda: [LoadedModel("forensic", "1", "ab")]))
+    proposals = [Proposal("forensic", "2", "recommended", 1.0)]
+    registry.register(ModelsCollector(lambda: [LoadedModel("forensic", "1", "ab")], lambda: proposals))
     registry.register(SettingsCollector(outcomes=lambda: [Outcome("ops", 1.0, 1.0)], min_free_bytes=lambda: 1))
     names: dict[str, set[str]] = {"up": set(_SCRAPED)}
     for family in text_string_to_metric_families(generate_latest(registry).decode()):
