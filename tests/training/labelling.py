@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 from pacs_guard.assemble import find_instances
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 def altered(seed: int) -> tuple[Volume, list[dict]]:
     """Return a phantom with a removal and an injection, and the places of both."""
     volume = clean(seed)
-    removed, injected = suggest_site(volume, "FB"), suggest_site(volume, "FM", seed=seed)
+    removed = suggest_site(volume, "FB")
+    sites = (suggest_site(volume, "FM", seed=seed + 1000 * turn) for turn in count())
+    injected = next(site for site in sites if site[0] != removed[0])
     volume = remove_nodule(volume, removed, seed=seed, noise="gaussian")
     volume = inject_nodule(volume, injected, seed=seed, noise="gaussian")
     places = [
