@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self, get_args
@@ -37,8 +38,9 @@ from pacs_guard.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_KNOWN_BY = {"sha256", "dns", "ip", "cn"}
 ENVIRONMENT_PREFIX = "PACS_GUARD_"
-_SECRET = {"database_url", "metrics_password", "password", "token"}
+_SECRET = {"database_url", "key_password", "metrics_password", "password", "token"}
 
 
 def _network(value: str) -> str:
@@ -46,6 +48,20 @@ def _network(value: str) -> str:
         return str(ipaddress.ip_network(value, strict=False))
     except ValueError as error:
         raise ValueError(f"{value!r} was given; expected an IP address or network such as 10.1.0.0/16") from error
+
+
+def _certificate(value: str) -> str:
+    """Normalise what a certificate is known by; a fingerprint as ``openssl x509 -fingerprint -sha256`` shows it too."""
+    kind, _, what = value.strip().partition(":")
+    kind = kind.lower()
+    if kind == "sha256":
+        what = what.replace(":", "").lower()
+    if not what or kind not in _KNOWN_BY or (kind == "sha256" and not re.fullmatch("[0-9a-f]{64}", what)):
+        raise ValueError(
+            f"{value!r} was given; expected sha256: and the 64 hexadecimal digits of the fingerprint, "
+            "or dns:, ip: or cn: and a name of the certificate"
+        )
+    return f"{kind}:{what}"
 
 
 def _raise_all(problems: list[str]) -> None:
@@ -71,6 +87,7 @@ def _or_only(name: str) -> BeforeValidator:
 
 AETitle = Annotated[str, AfterValidator(ae_title)]
 Network = Annotated[str, AfterValidator(_network)]
+CertificateName = Annotated[str, AfterValidator(_certificate)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Transport = Literal["fast", "stock"]
@@ -114,6 +131,67 @@ class NodeSettings(_Section):
     database_url: SecretStr | None = None
 
 
+class TlsSettings(_Section):
+    """DICOM TLS: the node's own certificate, and whom it trusts, in both directions; files in PEM.
+
+    Attributes
+    ----------
+    cert_file, key_file : Path or None
+        The node's certificate, with those between it and its authority, and its key.
+    key_password : str or None
+        Opens the key.
+    ca_file : Path or None
+        The authorities that sign the peers' certificates.
+    crl_file : Path or None
+        Their revocation lists; with it, a certificate whose authority's list is not there or out of date is refused.
+    """
+
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    key_password: SecretStr | None = None
+    ca_file: Path | None = None
+    crl_file: Path | None = None
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        _raise_all(_incomplete_tls(self))
+        return self
+
+
+class ReceiveTlsSettings(_Section):
+    """A second port, where associations are opened over TLS only.
+
+    Attributes
+    ----------
+    port : int
+        2762 is registered for it (PS3.8 9.1.1).
+    client_certificates : str
+        ``required``: nobody gets further without one that is trusted; ``optional``: only sources with `certificates`
+        need one.
+    """
+
+    port: Port = 2762
+    client_certificates: Literal["required", "optional"] = "required"
+
+
+class DestinationTlsSettings(TlsSettings):
+    """How a destination is called over TLS; what is not given is that of ``[tls]``.
+
+    Attributes
+    ----------
+    server_name : str or None
+        Name that its certificate must have; `host` by default.
+    check_name : bool
+        Whether that name is looked at; with `certificates` and no `server_name` it is not.
+    certificates : tuple of str
+        What its certificate must be known by, one of them: ``sha256:…``, ``dns:…``, ``ip:…`` or ``cn:…``.
+    """
+
+    server_name: Annotated[str, Field(min_length=1)] | None = None
+    check_name: bool = True
+    certificates: tuple[CertificateName, ...] = ()
+
+
 class ReceiveSettings(_Section):
     """Receiving.
 
@@ -121,6 +199,10 @@ class ReceiveSettings(_Section):
     ----------
     host, port
         Where to listen.
+    plain : bool
+        Whether `port` is listened on; without, there must be `tls`.
+    tls : ReceiveTlsSettings or None
+        The port for TLS beside it.
     max_associations : int
         Further ones are refused as transient.
     max_pdu_bytes : int
@@ -143,6 +225,8 @@ class ReceiveSettings(_Section):
 
     host: str = "0.0.0.0"  # noqa: S104  # a node that listens for scanners listens on its network
     port: Port = 11112
+    plain: bool = True
+    tls: ReceiveTlsSettings | None = None
     max_associations: Annotated[int, Field(ge=1, le=1000)] = 64
     max_pdu_bytes: Annotated[int, Field(ge=0, le=2**31)] = 262144
     acse_timeout_seconds: Seconds = 30.0
@@ -154,6 +238,19 @@ class ReceiveSettings(_Section):
     max_refused_bytes: Annotated[int, Field(ge=0)] = 1024**3
     transport: Transport = "fast"
     processes: Annotated[int, Field(ge=1, le=64)] = 1
+
+    @model_validator(mode="after")
+    def _listens(self) -> Self:
+        if not self.plain and self.tls is None:
+            raise ValueError("plain is false and there is no tls; expected one port to listen on at least")
+        if self.plain and self.tls is not None and self.port == self.tls.port:
+            raise ValueError(f"port and tls.port are both {self.port}; expected two different ports")
+        return self
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """Every port that is listened on."""
+        return (*([self.port] if self.plain else []), *([self.tls.port] if self.tls is not None else []))
 
 
 class CompletenessSettings(_Section):
@@ -269,6 +366,9 @@ class SourceSettings(_Section):
         Calling AE titles that belong to it.
     addresses : tuple of str
         Networks it may call from; empty for anywhere.
+    certificates : tuple of str
+        What its certificate must be known by, one of them: ``sha256:…``, ``dns:…``, ``ip:…`` or ``cn:…``. If any are
+        given, it may call over TLS only; if none, with any certificate that is trusted, or as ``receive`` allows.
     mode, undetermined, detector_failure, longest_hold_seconds, altered_as_a_whole
         Its policy; see `pacs_guard.domain.policy.Policy`.
     commitment : CommitmentSettings
@@ -278,6 +378,7 @@ class SourceSettings(_Section):
     name: Name
     ae_titles: Annotated[tuple[AETitle, ...], Field(min_length=1)]
     addresses: tuple[Network, ...] = ()
+    certificates: tuple[CertificateName, ...] = ()
     mode: Mode = Mode.ENFORCE
     undetermined: Fallback = Fallback.FORWARD
     detector_failure: Fallback = Fallback.FORWARD
@@ -335,6 +436,8 @@ class DestinationSettings(_Section):
         As it appears in metrics and logs.
     ae_title, host, port
         Where it listens.
+    tls : DestinationTlsSettings or None
+        Whether and how it is called over TLS; ``true`` stands for a table without settings of its own.
     connect_timeout_seconds, acse_timeout_seconds, dimse_timeout_seconds, network_timeout_seconds : float
         How long to wait for it.
     associations : int
@@ -353,6 +456,7 @@ class DestinationSettings(_Section):
     ae_title: AETitle
     host: str = "127.0.0.1"
     port: Port = 104
+    tls: DestinationTlsSettings | None = None
     connect_timeout_seconds: Seconds = 10.0
     acse_timeout_seconds: Seconds = 30.0
     dimse_timeout_seconds: Seconds = 60.0
@@ -362,6 +466,11 @@ class DestinationSettings(_Section):
     retry: RetrySettings = RetrySettings()
     proof: Annotated[ProofSettings, _or_only("method")] = ProofSettings()
     report_addresses: tuple[Network, ...] = ()
+
+    @field_validator("tls", mode="before")
+    @classmethod
+    def _switch(cls, value: Any) -> Any:
+        return ({} if value else None) if isinstance(value, bool) else value
 
 
 class DeliverSettings(_Section):
@@ -628,7 +737,7 @@ class Settings(BaseSettings):
 
     Attributes
     ----------
-    node, receive, completeness, detect, deliver, ops, audit, report, results, retraining
+    node, tls, receive, completeness, detect, deliver, ops, audit, report, results, retraining
         Sections of the file.
     sources, destinations
         Lists of tables; at least one each.
@@ -641,6 +750,7 @@ class Settings(BaseSettings):
     )
 
     node: NodeSettings = NodeSettings()
+    tls: TlsSettings = TlsSettings()
     receive: ReceiveSettings = ReceiveSettings()
     completeness: CompletenessSettings = CompletenessSettings()
     detect: DetectSettings = DetectSettings()
@@ -668,6 +778,15 @@ class Settings(BaseSettings):
         return env_settings, init_settings
 
     # these look at one field each, so that they speak up beside errors elsewhere
+    @field_validator("receive")
+    @classmethod
+    def _has_certificate(cls, receive: ReceiveSettings, info: ValidationInfo) -> ReceiveSettings:
+        tls = info.data.get("tls")
+        missing = [name for name in ("cert_file", "ca_file") if tls is not None and getattr(tls, name) is None]
+        if receive.tls is not None:
+            _raise_all([f"tls: tls.{name} is not given; expected a file, as receive.tls is there" for name in missing])
+        return receive
+
     @field_validator("sources")
     @classmethod
     def _sources_fit(cls, sources: tuple[SourceSettings, ...], info: ValidationInfo) -> tuple[SourceSettings, ...]:
@@ -677,6 +796,7 @@ class Settings(BaseSettings):
             + _repeated("name", [source.name for source in sources])
             + _repeated("AE title", titles)
             + _impatient(sources, info.data.get("completeness"))
+            + _unreachable(sources, info.data.get("receive"))
         )
         return sources
 
@@ -691,14 +811,15 @@ class Settings(BaseSettings):
             + _repeated("name", names)
             + _circular(destinations, info.data.get("receive"))
         )
-        return destinations
+        return tuple(_with_node_tls(destination, info.data.get("tls")) for destination in destinations)
 
     @field_validator("ops")
     @classmethod
     def _ports_differ(cls, ops: OpsSettings, info: ValidationInfo) -> OpsSettings:
         receive = info.data.get("receive")
-        if receive is not None and receive.port == ops.metrics_port:
-            raise ValueError(f"receive.port and ops.metrics_port are both {receive.port}; expected two different ports")
+        if receive is not None and ops.metrics_port in receive.ports:
+            key = "receive.port" if ops.metrics_port == receive.port else "receive.tls.port"
+            raise ValueError(f"{key} and ops.metrics_port are both {ops.metrics_port}; expected two different ports")
         return ops
 
     @field_validator("results")
@@ -706,6 +827,8 @@ class Settings(BaseSettings):
     def _results_go_elsewhere(cls, results: ResultsSettings, info: ValidationInfo) -> ResultsSettings:
         if results.destination is not None:
             _raise_all(_circular((results.destination,), info.data.get("receive")))
+            destination = _with_node_tls(results.destination, info.data.get("tls"))
+            return results.model_copy(update={"destination": destination})
         return results
 
     @property
@@ -799,6 +922,38 @@ def _impatient(sources: tuple[SourceSettings, ...], completeness: CompletenessSe
     ]
 
 
+def _incomplete_tls(tls: TlsSettings) -> list[str]:
+    problems = []
+    if (tls.cert_file is None) != (tls.key_file is None):
+        problems.append("cert_file and key_file: one of them was given; expected both or neither")
+    if tls.crl_file is not None and tls.ca_file is None:
+        problems.append("crl_file was given without ca_file; expected the authorities that it is of")
+    return problems
+
+
+def _with_node_tls(destination: DestinationSettings, node: TlsSettings | None) -> DestinationSettings:
+    """Return a destination whose TLS settings are complete: what it does not give is the node's own."""
+    if destination.tls is None or node is None:
+        return destination
+    given: dict[str, Any] = {}
+    if destination.tls.cert_file is None:
+        given |= {name: getattr(node, name) for name in ("cert_file", "key_file", "key_password")}
+    if destination.tls.ca_file is None:
+        given |= {name: getattr(node, name) for name in ("ca_file", "crl_file")}
+    return destination.model_copy(update={"tls": destination.tls.model_copy(update=given)})
+
+
+def _unreachable(sources: tuple[SourceSettings, ...], receive: ReceiveSettings | None) -> list[str]:
+    """Refuse a source that must show a certificate where no port asks for one."""
+    if receive is None or receive.tls is not None:
+        return []
+    return [
+        f"{source.name}: certificates were given; expected receive.tls too, as none is shown on a plain port"
+        for source in sources
+        if source.certificates
+    ]
+
+
 def _circular(destinations: tuple[DestinationSettings, ...], receive: ReceiveSettings | None) -> list[str]:
     """Refuse to deliver to this node itself: it would receive what it forwards, for ever."""
     if receive is None:
@@ -807,7 +962,7 @@ def _circular(destinations: tuple[DestinationSettings, ...], receive: ReceiveSet
     return [
         f"{destination.name}: {destination.host}:{destination.port} is this node; expected a PACS"
         for destination in destinations
-        if destination.port == receive.port and destination.host in own
+        if destination.port in receive.ports and destination.host in own
     ]
 
 

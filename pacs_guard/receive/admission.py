@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from pacs_guard.config import DestinationSettings, Settings, SourceSettings
+    from pacs_guard.tls.certificates import Certificate
 
 
 class Reason(StrEnum):
@@ -22,6 +23,10 @@ class Reason(StrEnum):
     """It is not the node's."""
     ADDRESS = "address"
     """The source may not call from there."""
+    CERTIFICATE_MISSING = "certificate_missing"
+    """The source has to show a certificate, and has shown none."""
+    CERTIFICATE_NOT_BOUND = "certificate_not_bound"
+    """It is trusted, and none of the source's."""
     TOO_MANY = "too_many_associations"
     """The configured number is open."""
     DISK = "disk_watermark"
@@ -41,6 +46,8 @@ _CODES: dict[Reason, tuple[int, int, int]] = {
     Reason.CALLING_AE_TITLE: (_PERMANENT, _SERVICE_USER, 3),
     Reason.CALLED_AE_TITLE: (_PERMANENT, _SERVICE_USER, 7),
     Reason.ADDRESS: (_PERMANENT, _SERVICE_USER, 1),
+    Reason.CERTIFICATE_MISSING: (_PERMANENT, _SERVICE_USER, 1),
+    Reason.CERTIFICATE_NOT_BOUND: (_PERMANENT, _SERVICE_USER, 1),
     # local limit exceeded
     Reason.TOO_MANY: (_TRANSIENT, _PRESENTATION, 2),
     Reason.DISK: (_TRANSIENT, _PRESENTATION, 2),
@@ -78,11 +85,14 @@ class Request:
         AE titles without their padding.
     address : str
         The peer's IP address.
+    certificate : Certificate or None
+        What it has shown over TLS, found to be trusted.
     """
 
     calling_ae: str
     called_ae: str
     address: str
+    certificate: Certificate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +155,8 @@ class Admission:
             return Rejection(Reason.CALLING_AE_TITLE)
         if networks and not is_within(request.address, networks):
             return Rejection(Reason.ADDRESS)
+        if (mismatch := _mismatch(source, request.certificate)) is not None:
+            return Rejection(mismatch)
         if rules.called_ae is not None and request.called_ae != rules.called_ae:
             return Rejection(Reason.CALLED_AE_TITLE)
         if open_associations >= rules.max_open:
@@ -153,6 +165,15 @@ class Admission:
         if source is not None and free_bytes < rules.min_free_bytes:
             return Rejection(Reason.DISK)
         return name
+
+
+def _mismatch(source: SourceSettings, certificate: Certificate | None) -> Reason | None:
+    """Return what is wrong with a caller's certificate, None if the source may call with it."""
+    if not source.certificates:
+        return None
+    if certificate is None:
+        return Reason.CERTIFICATE_MISSING
+    return None if certificate.is_one_of(source.certificates) else Reason.CERTIFICATE_NOT_BOUND
 
 
 def is_within(address: str, networks: Iterable[str]) -> bool:

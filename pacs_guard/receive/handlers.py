@@ -24,7 +24,7 @@ from pacs_guard.receive.negotiation import (
 )
 from pacs_guard.receive.reception import Sender
 from pacs_guard.receive.storage import PROCESSING_FAILURE, SUCCESS, Storage
-from pacs_guard.receive.waiting import WaitingConnections
+from pacs_guard.receive.waiting import WaitingConnections, close_unrequested
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +74,9 @@ class Handlers:
         self.refuse_all = threading.Event()
         self._intake = intake
         self._is_shared = settings.receive.processes > 1
-        self.waiting = WaitingConnections(settings.receive.max_associations)
+        self.waiting: WaitingConnections[Association] = WaitingConnections(
+            settings.receive.max_associations, close_unrequested
+        )
         self._spool = spool
         self._metrics = metrics
         self._log = log
@@ -135,6 +137,7 @@ class Handlers:
             calling_ae=str(primitive.calling_ae_title).strip(),
             called_ae=str(primitive.called_ae_title).strip(),
             address=str(association.requestor.address),
+            certificate=certificate_of(association),
         )
         with self._admitting:
             judged = self._judge(request)
@@ -146,6 +149,7 @@ class Handlers:
                 calling_ae=request.calling_ae,
                 called_ae=request.called_ae,
                 address=request.address,
+                **_shown(request.certificate),
             )
         return verdict
 
@@ -159,6 +163,7 @@ class Handlers:
                 called_ae=str(primitive.called_ae_title).strip(),
                 address=str(association.requestor.address),
                 reason=str(verdict.reason),
+                certificate=certificate_of(association),
             )
         except QueueError as error:
             self._log.warning("refused association not written down", reason=str(error))

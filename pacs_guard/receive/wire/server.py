@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pynetdicom.transport import RequestHandler
 
 from pacs_guard.receive.wire.association import WireAssociation
+from pacs_guard.tls.connection import TlsSocket
 
 if TYPE_CHECKING:
     from pynetdicom.association import Association
@@ -19,9 +20,11 @@ class WireRequestHandler(RequestHandler):
 
     def _create_association(self) -> Association:
         association = super()._create_association()
-        if self.server.ssl_context is None:  # TLS has its own framing beneath; the library's reading suits it
+        if isinstance(self.request, TlsSocket):
+            self.request.never_wait(self.ae.network_timeout)
+        else:
             _limit_sending(self.request, self.ae.network_timeout)
-            WireAssociation.adopt(association)
+        WireAssociation.adopt(association)
         return association
 
 
