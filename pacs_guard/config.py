@@ -154,7 +154,12 @@ class TlsSettings(_Section):
 
     @model_validator(mode="after")
     def _fit(self) -> Self:
-        _raise_all(_incomplete_tls(self))
+        problems = []
+        if (self.cert_file is None) != (self.key_file is None):
+            problems.append("cert_file and key_file: one of them was given; expected both or neither")
+        if self.crl_file is not None and self.ca_file is None:
+            problems.append("crl_file was given without ca_file; expected the authorities that it is of")
+        _raise_all(problems)
         return self
 
 
@@ -920,15 +925,6 @@ def _impatient(sources: tuple[SourceSettings, ...], completeness: CompletenessSe
         for source in sources
         if source.longest_hold_seconds <= wait
     ]
-
-
-def _incomplete_tls(tls: TlsSettings) -> list[str]:
-    problems = []
-    if (tls.cert_file is None) != (tls.key_file is None):
-        problems.append("cert_file and key_file: one of them was given; expected both or neither")
-    if tls.crl_file is not None and tls.ca_file is None:
-        problems.append("crl_file was given without ca_file; expected the authorities that it is of")
-    return problems
 
 
 def _with_node_tls(destination: DestinationSettings, node: TlsSettings | None) -> DestinationSettings:

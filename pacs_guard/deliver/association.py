@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pynetdicom import AE, build_role, evt
 
 from pacs_guard.deliver.negotiation import presentation_context
+from pacs_guard.deliver.secure import Wrapper
 from pacs_guard.errors import PermanentDeliveryError, TransientDeliveryError
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ def open_association(
     # the idle timer sees only what is received, and would end an association that is busy sending
     ae.network_timeout = None
     connected: list[bool] = []
+    wrapper = Wrapper(destination) if destination.tls is not None else None
 
     def tune(event: evt.Event) -> None:
         connected.append(True)
@@ -67,11 +69,13 @@ def open_association(
             ae_title=destination.ae_title,
             ext_neg=[build_role(uid, scp_role=True) for uid in scp_of],
             evt_handlers=[(evt.EVT_CONN_OPEN, tune), *handlers],
+            tls_args=wrapper.arguments if wrapper is not None else None,
         )
     except OSError as error:  # a host name that does not resolve
         raise TransientDeliveryError(f"{_where(destination)} cannot be reached: {error}") from error
     if not assoc.is_established:
-        failure = _failure(destination, assoc, connected=bool(connected))
+        why = wrapper.why() if wrapper is not None else None
+        failure = _failure(destination, assoc, connected=bool(connected), why=why)
         drop(assoc)
         raise failure
     return assoc
@@ -99,9 +103,11 @@ def _tune_socket(assoc: Association, seconds: float) -> None:
 
 
 def _failure(
-    destination: DestinationSettings, assoc: Association, *, connected: bool
+    destination: DestinationSettings, assoc: Association, *, connected: bool, why: str | None
 ) -> TransientDeliveryError | PermanentDeliveryError:
     where = _where(destination)
+    if why is not None:
+        return TransientDeliveryError(f"{where}: {why}")
     if not connected:
         return TransientDeliveryError(
             f"{where} cannot be reached: no connection within {destination.connect_timeout_seconds:g} s"

@@ -14,6 +14,7 @@ import structlog
 
 from pacs_guard.deliver.attempt import Attempt, Tools
 from pacs_guard.deliver.loop import Loop
+from pacs_guard.deliver.secure import CERTIFICATES
 from pacs_guard.errors import LeaseLostError, QueueError
 
 if TYPE_CHECKING:
@@ -89,9 +90,13 @@ class Deliverer:
 
         Raises
         ------
+        ConfigurationError
+            If a certificate cannot be used; nothing changes then.
         QueueUnavailableError
             If the queue cannot be reached.
         """
+        results = settings.results.destination
+        CERTIFICATES.renew([*settings.destinations, *([results] if results is not None else [])])
         wanted = _wanted(settings)
         names = {name for name, _ in self._lines}
         added = {key: self._line(wanted[key], key[1]) for key in wanted.keys() - self._lines.keys()}

@@ -24,6 +24,7 @@ from pacs_guard.deliver.pdu import (
     fragment_bytes,
     p_data,
 )
+from pacs_guard.deliver.secure import SecureWire, secure
 from pacs_guard.deliver.wire import Wire
 from pacs_guard.errors import PermanentDeliveryError, SpoolError, TransientDeliveryError
 
@@ -55,7 +56,10 @@ class FastChannel:
         self._pdus = PduParser()
         self._commands = CommandParser()
         self._responses: list[bytes] = []
-        self._wire = Wire(_connect(destination), destination.name, destination.network_timeout_seconds, alive)
+        connection, kind = _connect(destination), Wire
+        if destination.tls is not None:
+            connection, kind = secure(connection, destination), SecureWire
+        self._wire = kind(connection, destination.name, destination.network_timeout_seconds, alive)
         self._open = True
         self._farewell = ABORT
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, values
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, values
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -59,6 +59,13 @@ class RoleMetrics:
         )
         self._refused = Counter(
             "pacs_guard_associations_refused", "Associations refused, by reason.", ["reason"], registry=registry
+        )
+        self._certificate = Gauge(
+            "pacs_guard_source_certificate_expiry_timestamp_seconds",
+            "Until when the certificate holds that a source has shown last.",
+            ["source"],
+            registry=registry,
+            multiprocess_mode="mostrecent",
         )
         self._association = Histogram(
             "pacs_guard_association_seconds",
@@ -133,6 +140,10 @@ class RoleMetrics:
         self._instances.labels(source, outcome, f"0x{status:04X}").inc()
         self._bytes.labels(source, outcome).inc(length)
         self._receive.labels(source).observe(seconds)
+
+    def certificate(self, source: str, expires: float) -> None:
+        """Note until when a source's certificate holds."""
+        self._certificate.labels(source).set(expires)
 
     def association_opened(self, source: str) -> None:
         """Count an accepted association."""

@@ -51,8 +51,10 @@ class Intake:
                 note_end_of_association(connection, association_id, self._clock())
             connection.execute(sa.delete(associations).where(mine))
 
-    def open_association(self, association_id: str, *, calling_ae: str, address: str, source: str) -> None:
-        """Note an association that may send studies."""
+    def open_association(
+        self, association_id: str, *, calling_ae: str, address: str, source: str, certificate: str | None = None
+    ) -> None:
+        """Note an association that may send studies; `certificate` is the subject of that which was shown, if any."""
         now = self._clock()
         with self._database.write() as connection:
             connection.execute(
@@ -71,10 +73,13 @@ class Intake:
                 "address": address,
                 "source": source,
                 "association": association_id,
+                **_shown(certificate),
             }
             note(connection, AuditEvent.ASSOCIATION_OPENED, now, **facts)
 
-    def refuse_association(self, *, calling_ae: str, called_ae: str, address: str, reason: str) -> None:
+    def refuse_association(
+        self, *, calling_ae: str, called_ae: str, address: str, reason: str, certificate: str | None = None
+    ) -> None:
         """Note an association that was refused; of many alike in a short time only some are written, with their count.
 
         Raises
@@ -90,6 +95,7 @@ class Intake:
             "calling_ae": _fitting(calling_ae, 16),
             "called_ae": _fitting(called_ae, 16),
             "address": address,
+            **_shown(certificate),
         }
         with self._database.write() as connection:
             note(connection, AuditEvent.ASSOCIATION_REFUSED, now, reason=reason, count=count, **facts)
@@ -169,6 +175,10 @@ class Intake:
                 )
             )
             self._recorder.count(connection, source, Outcome.REFUSED, instances=1, length=length)
+
+
+def _shown(certificate: str | None) -> dict[str, str]:
+    return {"certificate": certificate} if certificate is not None else {}
 
 
 def _fitting(text: str, length: int) -> str:

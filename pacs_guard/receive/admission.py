@@ -96,12 +96,31 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class _Caller:
+    """Who has an AE title, from where it may call, and what its certificate must be known by."""
+
+    name: str
+    networks: tuple[str, ...]
+    certificates: tuple[str, ...]
+    is_source: bool
+
+
+def _source(source: SourceSettings) -> _Caller:
+    return _Caller(source.name, source.addresses, source.certificates, is_source=True)
+
+
+def _reporter(destination: DestinationSettings) -> _Caller:
+    """Return a destination that may call to report; it is known by the certificate that it shows when it is called."""
+    certificates = destination.tls.certificates if destination.tls is not None else ()
+    return _Caller(destination.name, destination.report_addresses, certificates, is_source=False)
+
+
+@dataclass(frozen=True, slots=True)
 class _Rules:
     called_ae: str | None
     max_open: int
     min_free_bytes: int
-    sources: Mapping[str, SourceSettings]
-    reporters: Mapping[str, DestinationSettings]
+    callers: Mapping[str, _Caller]
 
 
 def _rules(settings: Settings) -> _Rules:
@@ -109,8 +128,8 @@ def _rules(settings: Settings) -> _Rules:
         called_ae=settings.node.ae_title if settings.receive.require_called_ae_title else None,
         max_open=settings.receive.max_associations,
         min_free_bytes=settings.receive.min_free_bytes,
-        sources={title: source for source in settings.sources for title in source.ae_titles},
-        reporters={destination.ae_title: destination for destination in settings.destinations},
+        callers={one.ae_title: _reporter(one) for one in settings.destinations}
+        | {title: _source(one) for one in settings.sources for title in one.ae_titles},
     )
 
 
@@ -131,7 +150,8 @@ class Admission:
 
     def may_store(self, calling_ae: str) -> bool:
         """Whether a peer is a source; a destination may call to report on storage commitment only."""
-        return calling_ae in self._rules.sources
+        caller = self._rules.callers.get(calling_ae)
+        return caller is not None and caller.is_source
 
     def judge(self, request: Request, *, open_associations: int, free_bytes: int) -> str | Rejection:
         """Return the name of the source, or of the destination, that is calling, or why it is rejected.
@@ -145,35 +165,30 @@ class Admission:
             Room left in the spool.
         """
         rules = self._rules
-        source = rules.sources.get(request.calling_ae)
-        reporter = rules.reporters.get(request.calling_ae)
-        if source is not None:
-            name, networks = source.name, source.addresses
-        elif reporter is not None:
-            name, networks = reporter.name, reporter.report_addresses
-        else:
+        caller = rules.callers.get(request.calling_ae)
+        if caller is None:
             return Rejection(Reason.CALLING_AE_TITLE)
-        if networks and not is_within(request.address, networks):
-            return Rejection(Reason.ADDRESS)
-        if (mismatch := _mismatch(source, request.certificate)) is not None:
+        if (mismatch := _mismatch(caller, request)) is not None:
             return Rejection(mismatch)
         if rules.called_ae is not None and request.called_ae != rules.called_ae:
             return Rejection(Reason.CALLED_AE_TITLE)
         if open_associations >= rules.max_open:
             return Rejection(Reason.TOO_MANY)
         # what a destination reports makes room
-        if source is not None and free_bytes < rules.min_free_bytes:
+        if caller.is_source and free_bytes < rules.min_free_bytes:
             return Rejection(Reason.DISK)
-        return name
+        return caller.name
 
 
-def _mismatch(source: SourceSettings, certificate: Certificate | None) -> Reason | None:
-    """Return what is wrong with a caller's certificate, None if the source may call with it."""
-    if not source.certificates:
+def _mismatch(caller: _Caller, request: Request) -> Reason | None:
+    """Return what shows that it is somebody else who calls, None if nothing does."""
+    if caller.networks and not is_within(request.address, caller.networks):
+        return Reason.ADDRESS
+    if not caller.certificates:
         return None
-    if certificate is None:
+    if request.certificate is None:
         return Reason.CERTIFICATE_MISSING
-    return None if certificate.is_one_of(source.certificates) else Reason.CERTIFICATE_NOT_BOUND
+    return None if request.certificate.is_one_of(caller.certificates) else Reason.CERTIFICATE_NOT_BOUND
 
 
 def is_within(address: str, networks: Iterable[str]) -> bool:

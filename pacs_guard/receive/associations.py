@@ -119,12 +119,19 @@ class Associations:
         """
         sender = association.sender
         self._intake.open_association(
-            sender.association_id, calling_ae=sender.calling_ae, address=sender.address, source=sender.source
+            sender.association_id,
+            calling_ae=sender.calling_ae,
+            address=sender.address,
+            source=sender.source,
+            certificate=sender.certificate,
         )
         with self._lock:
             self._open[thread] = association
         self._metrics.association_opened(sender.source)
-        self._log_of(association).info("association opened", calling_ae=sender.calling_ae, address=sender.address)
+        certificate = {"certificate": sender.certificate} if sender.certificate is not None else {}
+        self._log_of(association).info(
+            "association opened", calling_ae=sender.calling_ae, address=sender.address, **certificate
+        )
 
     def close(self, thread: Association, how: str) -> None:
         """Note that an association ended; nothing happens if that is known."""

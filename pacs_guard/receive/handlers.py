@@ -23,8 +23,9 @@ from pacs_guard.receive.negotiation import (
     supported_contexts,
 )
 from pacs_guard.receive.reception import Sender
+from pacs_guard.receive.secure import certificate_of, note_expiry, shown
 from pacs_guard.receive.storage import PROCESSING_FAILURE, SUCCESS, Storage
-from pacs_guard.receive.waiting import WaitingConnections, close_unrequested
+from pacs_guard.receive.waiting import WaitingConnections
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,9 +75,7 @@ class Handlers:
         self.refuse_all = threading.Event()
         self._intake = intake
         self._is_shared = settings.receive.processes > 1
-        self.waiting: WaitingConnections[Association] = WaitingConnections(
-            settings.receive.max_associations, close_unrequested
-        )
+        self.waiting = WaitingConnections(settings.receive.max_associations)
         self._spool = spool
         self._metrics = metrics
         self._log = log
@@ -149,7 +148,7 @@ class Handlers:
                 calling_ae=request.calling_ae,
                 called_ae=request.called_ae,
                 address=request.address,
-                **_shown(request.certificate),
+                **shown(request.certificate),
             )
         return verdict
 
@@ -163,7 +162,7 @@ class Handlers:
                 called_ae=str(primitive.called_ae_title).strip(),
                 address=str(association.requestor.address),
                 reason=str(verdict.reason),
-                certificate=certificate_of(association),
+                certificate=_subject(association),
             )
         except QueueError as error:
             self._log.warning("refused association not written down", reason=str(error))
@@ -185,7 +184,7 @@ class Handlers:
             return len(self.associations)
 
     def _open(self, association: Association, request: Request, source: str) -> Rejection | None:
-        sender = Sender(uuid.uuid4().hex, request.calling_ae, request.address, source)
+        sender = Sender(uuid.uuid4().hex, request.calling_ae, request.address, source, _subject(association))
         log = self._log.bind(association=sender.association_id, source=source)
         opened = OpenAssociation(sender, self._storage, log)
         primitive: Any = association.requestor.primitive
@@ -198,6 +197,8 @@ class Handlers:
         except QueueError as error:
             log.warning("association not written down", reason=str(error))
             return Rejection(Reason.DATABASE)
+        if request.certificate is not None:
+            note_expiry(request.certificate, source, self._metrics, log)
         return None
 
     def _supported(self, proposed: list[PresentationContext], sender: Sender) -> list[PresentationContext]:
@@ -247,3 +248,8 @@ class Handlers:
     def _on_end(self, event: Any, how: str) -> None:
         self.waiting.discard(event.assoc)
         self.associations.close(event.assoc, how)
+
+
+def _subject(association: Association) -> str | None:
+    certificate = certificate_of(association)
+    return certificate.subject if certificate is not None else None

@@ -37,3 +37,7 @@ class ReceiveMetrics(Protocol):
     def association_refused(self, reason: str) -> None:
         """Count a rejected association; `reason` is a value of `pacs_guard.receive.admission.Reason`."""
         ...
+
+    def certificate(self, source: str, expires: float) -> None:
+        """Note until when the certificate holds that a source has shown, in seconds since the epoch."""
+        ...

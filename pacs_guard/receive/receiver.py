@@ -16,6 +16,7 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 from pacs_guard.domain.identifiers import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from pacs_guard.errors import SupervisionError
 from pacs_guard.receive.handlers import Handlers
+from pacs_guard.receive.secure import Gate, secured
 from pacs_guard.receive.wire.server import WireRequestHandler
 
 if TYPE_CHECKING:
@@ -102,7 +103,9 @@ class Receiver:
         self._intake = intake
         self._log = log if log is not None else structlog.get_logger("pacs_guard.receive")
         self._handlers = Handlers(settings, spool, intake, metrics, self._log, commitment)
-        self._server: _Server | None = None
+        tls = settings.receive.tls
+        self._gate = Gate(settings, intake, metrics, self._log) if tls is not None else None
+        self._servers: list[_Server] = []
         self._threads: list[threading.Thread] = []
         self._said_shortage = -_SAY_AGAIN_SECONDS
 
@@ -124,26 +127,40 @@ class Receiver:
         _allow_files(2 * self._settings.max_associations)  # open associations, and connections that wait for one
         self._intake.forget_associations()
         _config.LOG_HANDLER_LEVEL = "none"  # the library would format every PDU for its log
-        self._server = self._listen()
+        self._listen()
         self._handlers.refuse_all.clear()
         self._threads = [
-            threading.Thread(target=self._server.serve_forever, args=(_POLL_SECONDS,), name="receive", daemon=True),
+            *(
+                threading.Thread(target=server.serve_forever, args=(_POLL_SECONDS,), name="receive", daemon=True)
+                for server in self._servers
+            ),
             threading.Thread(target=self._beat, name="receive-heartbeat", daemon=True),
         ]
         for thread in self._threads:
             thread.start()
-        self._log.info("listening", host=self._settings.host, port=self._settings.port, ae_title=self._ae_title)
+        tls = {"tls_port": self._settings.tls.port} if self._settings.tls is not None else {}
+        plain = {"port": self._settings.port} if self._settings.plain else {}
+        self._log.info("listening", host=self._settings.host, **plain, **tls, ae_title=self._ae_title)
 
     def reconfigure(self, settings: Settings) -> None:
-        """Use changed sources and limits from the next request on; no association is dropped."""
+        """Use changed sources, limits and certificates from the next request on; no association is dropped.
+
+        Raises
+        ------
+        ConfigurationError
+            If a certificate cannot be used; nothing changes then.
+        """
+        if self._gate is not None:
+            self._gate.reconfigure(settings)
         self._handlers.reconfigure(settings)
 
     def stop(self, timeout: float = 30.0) -> None:
         """Stop listening, let open associations end for `timeout` seconds, then abort what is left."""
-        if self._server is None:
+        if not self._servers:
             return
         self._handlers.refuse_all.set()
-        self._server.shutdown()
+        for server in self._servers:
+            server.shutdown()
         self._wait_for_end(timeout)
         for association in self._handlers.associations.threads():
             association.abort(block=False)
@@ -152,7 +169,7 @@ class Receiver:
             self._handlers.associations.close(association, "given up at stop")
         for thread in self._threads:
             thread.join()
-        self._server = None
+        self._servers = []
         self._log.info("stopped")
 
     def serve_forever(self, stop: threading.Event, *, drain_seconds: float = 30.0) -> None:
@@ -167,7 +184,23 @@ class Receiver:
         stop.wait()
         self.stop(drain_seconds)
 
-    def _listen(self) -> _Server:
+    def _listen(self) -> None:
+        settings = self._settings
+        handler = WireRequestHandler if settings.transport == "fast" else RequestHandler
+        ports: list[tuple[int, type[RequestHandler]]] = [(settings.port, handler)] if settings.plain else []
+        if self._gate is not None and settings.tls is not None:
+            ports.append((settings.tls.port, secured(handler, self._gate)))
+        entity = self._entity()
+        try:
+            for port, serving in ports:
+                self._servers.append(self._server(entity, port, serving))
+        except SupervisionError:
+            for server in self._servers:
+                server.server_close()
+            self._servers = []
+            raise
+
+    def _entity(self) -> AE:
         settings = self._settings
         entity = AE(self._ae_title)
         entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
@@ -178,15 +211,19 @@ class Receiver:
         entity.network_timeout = settings.network_timeout_seconds
         entity.maximum_associations = 1_000_000  # admission counts, and says why
         entity.add_supported_context("1.2.840.10008.1.1")
+        return entity
+
+    def _server(self, entity: AE, port: int, handler: type[RequestHandler]) -> _Server:
+        settings = self._settings
         try:
             server: Any = entity.make_server(
-                (settings.host, settings.port),
+                (settings.host, port),
                 evt_handlers=self._handlers.bindings(),
                 server_class=_Server if settings.processes == 1 else _SharingServer,
-                request_handler=WireRequestHandler if settings.transport == "fast" else RequestHandler,
+                request_handler=handler,
             )
         except OSError as error:
-            raise SupervisionError(_cannot_listen(settings.host, settings.port, error)) from error
+            raise SupervisionError(_cannot_listen(settings.host, port, error)) from error
         server.on_shortage = self._relieve
         entity._servers.append(server)  # noqa: SLF001  # its shutdown expects itself there
         return cast("_Server", server)

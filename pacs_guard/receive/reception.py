@@ -27,12 +27,15 @@ class Sender:
         IP address.
     source : str
         Name of the configured source.
+    certificate : str or None
+        Subject of the certificate it has shown.
     """
 
     association_id: str
     calling_ae: str
     address: str
     source: str
+    certificate: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from pacs_guard.errors import ConfigurationError
@@ -104,10 +105,12 @@ def _read(file: Path, setting: str) -> bytes:
 
 
 def _described(found: x509.Certificate) -> Certificate:
-    der = found.public_bytes(x509.base.serialization.Encoding.DER)
+    der = found.public_bytes(Encoding.DER)
     return Certificate(
         subject=found.subject.rfc4514_string(),
-        names=frozenset({f"sha256:{hashlib.sha256(der).hexdigest()}", *_common_names(found), *_alternative_names(found)}),
+        names=frozenset(
+            {f"sha256:{hashlib.sha256(der).hexdigest()}", *_common_names(found), *_alternative_names(found)}
+        ),
         not_before=found.not_valid_before_utc.timestamp(),
         not_after=found.not_valid_after_utc.timestamp(),
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ssl
 from enum import StrEnum
 
+from pacs_guard.tls.connection import UnexpectedPeerError
+
 
 class Failure(StrEnum):
     """What a handshake failed of; the values are those of metrics and audit messages."""
@@ -19,6 +21,8 @@ class Failure(StrEnum):
     WRONG_NAME = "tls_certificate_wrong_name"
     NOT_FIT = "tls_certificate_not_fit"
     """Not made for this use, or broken."""
+    UNEXPECTED = "tls_certificate_unexpected"
+    """Trusted, and none of those that are expected."""
     MISSING = "tls_certificate_missing"
     """The peer showed none."""
     VERSION = "tls_version"
@@ -38,7 +42,7 @@ class Failure(StrEnum):
 _VERIFY = {
     9: Failure.NOT_YET_VALID,
     10: Failure.EXPIRED,
-    **dict.fromkeys((2, 18, 19, 20, 21, 27), Failure.UNTRUSTED),
+    **dict.fromkeys((2, 7, 18, 19, 20, 21, 27), Failure.UNTRUSTED),
     23: Failure.REVOKED,
     **dict.fromkeys((3, 11, 12, 33), Failure.NO_REVOCATION_LIST),
     **dict.fromkeys((62, 64), Failure.WRONG_NAME),
@@ -64,6 +68,7 @@ _SENTENCES = {
     Failure.NO_REVOCATION_LIST: "crl_file has no revocation list of its authority, or one that is out of date",
     Failure.WRONG_NAME: "its certificate is for another name",
     Failure.NOT_FIT: "its certificate cannot be used for this",
+    Failure.UNEXPECTED: "its certificate is none of those expected",
     Failure.MISSING: "it showed no certificate",
     Failure.VERSION: "it speaks nothing as new as TLS 1.2",
     Failure.CIPHER: "it has no cipher suite in common with this node",
@@ -78,6 +83,8 @@ def failure_of(error: OSError) -> Failure:
     """Return what a handshake, or the first reading after it, failed of."""
     if isinstance(error, TimeoutError):
         return Failure.TIMEOUT
+    if isinstance(error, UnexpectedPeerError):
+        return Failure.UNEXPECTED
     if isinstance(error, ssl.SSLCertVerificationError):
         return _VERIFY.get(error.verify_code, Failure.NOT_FIT)
     reason = (error.reason or "") if isinstance(error, ssl.SSLError) else ""
@@ -89,6 +96,8 @@ def failure_of(error: OSError) -> Failure:
 def sentence(error: OSError) -> str:
     """Return a sentence about the peer, without its beginning: ``its certificate has expired``."""
     failure = failure_of(error)
+    if failure is Failure.UNEXPECTED:
+        return str(error)
     reason = (error.reason or "") if isinstance(error, ssl.SSLError) else ""
     if failure is Failure.REFUSED:
         said = reason.lower().rpartition("alert_")[2].replace("_", " ")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pacs_guard.errors import ConfigurationError
 from pacs_guard.tls.certificates import read_certificates, read_revocation_lists
-from pacs_guard.tls.connection import TlsSocket
+from pacs_guard.tls.connection import TlsContext
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 MINIMUM = ssl.TLSVersion.TLSv1_2
 
 
-def server_context(tls: TlsSettings, *, require_certificate: bool) -> ssl.SSLContext:
+def server_context(tls: TlsSettings, *, require_certificate: bool) -> TlsContext:
     """Return the acceptor's side.
 
     Parameters
@@ -42,7 +42,7 @@ def server_context(tls: TlsSettings, *, require_certificate: bool) -> ssl.SSLCon
     return context
 
 
-def client_context(tls: DestinationTlsSettings, name: str) -> ssl.SSLContext:
+def client_context(tls: DestinationTlsSettings, name: str) -> TlsContext:
     """Return the requestor's side.
 
     Parameters
@@ -58,14 +58,14 @@ def client_context(tls: DestinationTlsSettings, name: str) -> ssl.SSLContext:
     """
     context = _context(ssl.PROTOCOL_TLS_CLIENT, tls, f"{name}: tls")
     context.check_hostname = tls.check_name and not (tls.certificates and tls.server_name is None)
+    context.expected = tls.certificates
     if tls.ca_file is None:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     return context
 
 
-def _context(protocol: int, tls: TlsSettings, where: str) -> ssl.SSLContext:
-    context = ssl.SSLContext(protocol)
-    context.sslsocket_class = TlsSocket
+def _context(protocol: int, tls: TlsSettings, where: str) -> TlsContext:
+    context = TlsContext(protocol)
     context.minimum_version = MINIMUM
     context.set_ciphers(CIPHERS)
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
@@ -88,14 +88,12 @@ def _load_own(context: ssl.SSLContext, tls: TlsSettings, cert_file: Path, key_fi
         # without a password given the library would ask at the terminal
         context.load_cert_chain(cert_file, key_file, password=password)
     except ssl.SSLError as error:
-        raise ConfigurationError([f"{where}.key_file: {key_file}: {_key_problem(error, password)}"]) from error
+        raise ConfigurationError([f"{where}.key_file: {key_file}: {_key_problem(error)}"]) from error
     except OSError as error:
         raise ConfigurationError([f"{where}.key_file: {key_file} cannot be read: {error.strerror}"]) from error
 
 
-def _key_problem(error: ssl.SSLError, password: str) -> str:
+def _key_problem(error: ssl.SSLError) -> str:
     if error.reason == "KEY_VALUES_MISMATCH":
         return "is not the key of the certificate in cert_file"
-    if error.reason in {"BAD_DECRYPT", "BAD_PASSWORD_READ", "MAYBE_WRONG_PASSWORD"} or not password:
-        return "cannot be opened; expected a PEM key, and key_password if it is encrypted"
-    return f"cannot be used: {error}"
+    return "cannot be opened; expected a key in PEM, and the key_password that opens it if it is encrypted"

@@ -141,6 +141,9 @@ class Orthanc:
     def get(self, path: str) -> httpx.Response:
         return httpx.get(f"http://127.0.0.1:{self.http_port}{path}", timeout=30).raise_for_status()
 
+    def post(self, path: str, content: bytes) -> httpx.Response:
+        return httpx.post(f"http://127.0.0.1:{self.http_port}{path}", content=content, timeout=30).raise_for_status()
+
     def instances(self) -> list[str]:
         return self.get("/instances").json()
 
@@ -219,8 +222,10 @@ def run_dcmsend(
     return _run("dcmsend", port, files, options, calling, called)
 
 
-def run_echoscu(port: int, *, calling: str = "ECHOSCU", called: str = "PACSGUARD") -> subprocess.CompletedProcess:
-    return _run("echoscu", port, (), ("-v",), calling, called)
+def run_echoscu(
+    port: int, *, calling: str = "ECHOSCU", called: str = "PACSGUARD", options: Sequence[str] = ("-v",)
+) -> subprocess.CompletedProcess:
+    return _run("echoscu", port, (), options, calling, called)
 
 
 def dataset_bytes(file: Path | bytes) -> bytes:

@@ -24,6 +24,7 @@ from pacs_guard.spool.store import Spool
 from tests.integration.peers import dataset_bytes, free_port
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -41,6 +42,7 @@ class CountingMetrics:
     opened: list[str] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    certificates: dict[str, float] = field(default_factory=dict)
 
     def instance(self, source: str, outcome: str, status: int, length: int, seconds: float) -> None:
         assert seconds >= 0
@@ -55,6 +57,9 @@ class CountingMetrics:
 
     def association_refused(self, reason: str) -> None:
         self.refused.append(reason)
+
+    def certificate(self, source: str, expires: float) -> None:
+        self.certificates[source] = expires
 
 
 @dataclass
@@ -100,12 +105,15 @@ class RunningNode:
 
 
 @contextmanager
-def node(folder: Path, *, source: dict | None = None, **receive: object) -> Iterator[RunningNode]:
+def node(
+    folder: Path, *, source: dict | None = None, identity: dict | None = None, **receive: object
+) -> Iterator[RunningNode]:
     """Run a receiver in this process."""
     before = set(threading.enumerate())
     port = free_port()
     settings = Settings(
         node={"data_dir": folder / "data"},
+        tls=identity or {},
         receive={"host": "127.0.0.1", "port": port, "min_free_bytes": 0, "transport": TRANSPORT, **receive},
         sources=[{"name": "ct1", "ae_titles": CALLERS, **(source or {})}],
         destinations=[{"name": "pacs", "ae_title": "PACS"}],
@@ -131,11 +139,13 @@ def associate(
     transfer_syntaxes: tuple[str, ...] = (ExplicitVRLittleEndian,),
     calling: str = "TESTSCU",
     called: str = "PACSGUARD",
+    tls: ssl.SSLContext | None = None,
 ) -> Association:
     entity = AE(calling)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 30
     contexts = [build_context(uid, list(transfer_syntaxes)) for uid in sop_classes]
-    return entity.associate("127.0.0.1", port, contexts=contexts, ae_title=called)
+    tls_args = (tls, "127.0.0.1") if tls is not None else None
+    return entity.associate("127.0.0.1", port, contexts=contexts, ae_title=called, tls_args=tls_args)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pynetdicom.dsutils import decode
 from tests.integration.receiving import associate
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Sequence
 
 C_STORE_RQ, C_ECHO_RQ, C_CANCEL_RQ = 0x0001, 0x0030, 0x0FFF
@@ -78,11 +79,12 @@ class RawPeer:
     received: bytearray = field(default_factory=bytearray)
 
     @classmethod
-    def connect(cls, port: int) -> RawPeer:
+    def connect(cls, port: int, tls: ssl.SSLContext | None = None) -> RawPeer:
         association = associate(
             port,
             sop_classes=(CTImageStorage, VERIFICATION),
             transfer_syntaxes=(ExplicitVRLittleEndian, ImplicitVRLittleEndian),
+            tls=tls,
         )
         assert association.is_established
         association._kill = association.dul._kill_thread = True

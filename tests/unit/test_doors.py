@@ -10,15 +10,16 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("receive", "assemble", "detect", "deliver")
-ROOM_DOORS = {"domain", "spool", "queue", "errors"}
+ROOM_DOORS = {"domain", "spool", "queue", "errors", "tls"}
 DOORS = {
     "errors": set(),
     "domain": {"errors"},
+    "tls": {"errors"},
     "queue": {"domain", "errors"},
     "spool": {"domain", "errors"},
     **{room: ROOM_DOORS | {room} for room in ROOMS},
     "simulate": {"domain", "errors"},
-    "ops": {"domain", "queue", "spool", "errors"},
+    "ops": {"domain", "queue", "spool", "errors", "tls"},
     "config": {"domain", "errors"},
 }
 WIRING = {"cli", "ops/supervisor.py", "__main__.py"}
