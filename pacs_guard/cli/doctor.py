@@ -73,6 +73,23 @@ def _examine(settings: Settings) -> Iterator[Diagnosis]:
     results = settings.results.destination
     for destination in (*settings.destinations, *([results] if results is not None else [])):
         yield _guarded(f"destination {destination.name}", partial(_answers, settings, destination))
+    for destination in settings.destinations:
+        yield _guarded(f"proof by {destination.name}", partial(_proves, settings, destination))
+
+
+def _proves(settings: Settings, destination: DestinationSettings) -> str:
+    from pacs_guard.deliver.prover import offered
+    from pacs_guard.domain.proof import ProofMethod
+
+    method = destination.proof.method
+    if method is ProofMethod.NONE:
+        return "not to be asked"
+    found = offered(destination, settings.node.ae_title)
+    if found:
+        return f"offers {', '.join(found)}"
+    if method is not ProofMethod.AUTO:
+        raise PacsGuardError(f"proof = {method.value!r} is set, and {destination.ae_title} does not offer it")
+    return "offers neither storage commitment nor queries: its answers to C-STORE are enough"
 
 
 def _answers(settings: Settings, destination: DestinationSettings) -> str:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _LOG = structlog.get_logger(__name__)
 _LOOK_SECONDS = 60.0
+_PURGE_SECONDS = 3600.0
+_REQUESTS_SECONDS = 90 * 86400.0
 
 
 def write_daily(config: Path | None, *, day: str | None, json: bool) -> int:
@@ -61,7 +63,7 @@ def _day(given: str | None) -> date:
 
 
 def report_chores(stores: Stores) -> list[tuple[Callable[[], None], float]]:
-    """Return what writes the daily report each morning, with its seconds."""
+    """Return what writes the daily report each morning, and forgets what was answered long ago, with its seconds."""
     settings = stores.settings
 
     def write_daily_report() -> None:
@@ -75,7 +77,12 @@ def report_chores(stores: Stores) -> list[tuple[Callable[[], None], float]]:
         if settings.report.announce and (report.lines or not report.adds_up):
             _announce(stores, report)
 
-    return [(write_daily_report, _LOOK_SECONDS)] if settings.report.enabled else []
+    def purge_commitment_requests() -> None:
+        if removed := stores.requests.purge(_REQUESTS_SECONDS):
+            _LOG.info("old commitment requests removed", count=removed)
+
+    daily = [(write_daily_report, _LOOK_SECONDS)] if settings.report.enabled else []
+    return [*daily, (purge_commitment_requests, _PURGE_SECONDS)]
 
 
 def _announce(stores: Stores, report: DailyReport) -> None:

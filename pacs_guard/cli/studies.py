@@ -141,7 +141,7 @@ def show_study(config: Path | None, reference: str, *, json: bool) -> None:
         console.print(f"  results{to}: {result['state']} {error}", highlight=False, markup=False)
     for delivery in details.deliveries:
         console.print(
-            f"  to {delivery['destination']}: {delivery['state']} {delivery['instances']}"
+            f"  to {delivery['destination']}: {delivery['state']} {delivery['instances']}{_proof(delivery)}"
             f" {delivery['last_error'] or ''}",
             highlight=False,
             markup=False,
@@ -194,6 +194,12 @@ def retry_study(config: Path | None, reference: str, *, destination: str | None,
     typer.echo(f"study {study}: {count} instance(s) will be sent again")
     if destination is None and (results := stores.results.retry(study)):
         typer.echo(f"study {study}: {results} result(s) will be made or sent again")
+
+
+def _proof(delivery: dict[str, Any]) -> str:
+    known = ("pending", "proved", "unproved", "unasked")
+    counts = ", ".join(f"{name} {delivery[name]}" for name in known if delivery[name])
+    return f" (proof: {counts})" if counts else ""
 
 
 def prove_study(config: Path | None, reference: str) -> None:

@@ -16,6 +16,7 @@ from pydicom.uid import generate_uid
 from pacs_guard.deliver.association import drop, open_association
 from pacs_guard.deliver.commitment import SYNTAXES, ReportListener, request_commitment
 from pacs_guard.deliver.count import STUDY_ROOT_FIND, look_up
+from pacs_guard.deliver.echo import VERIFICATION
 from pacs_guard.deliver.loop import Loop
 from pacs_guard.domain.commitment import SOP_CLASS, Reference
 from pacs_guard.domain.proof import ProofMethod, Question, plan, questions
@@ -121,7 +122,8 @@ class Prover:
 
     def _ask(self, claim: ClaimedProof, planned: ProofPlan, destination: DestinationSettings) -> None:
         listener = ReportListener(lambda report: self._tools.proving.reported(report, {destination.name}))
-        contexts = [_CONTEXTS[question] for question in planned.questions]
+        # with verification, which all accept, an association is no failure where nothing else is
+        contexts = [(VERIFICATION, SYNTAXES), *(_CONTEXTS[question] for question in planned.questions)]
         try:
             association = open_association(destination, self._tools.calling_ae, contexts, handlers=listener.handlers)
         except PermanentDeliveryError:
@@ -136,8 +138,10 @@ class Prover:
             accepted = {str(context.abstract_syntax) for context in association.accepted_contexts}
             if SOP_CLASS in accepted:
                 self._ask_for_commitment(association, listener, claim, planned, destination)
-            else:
+            elif STUDY_ROOT_FIND in accepted:
                 self._count(association, claim, planned, destination)
+            else:
+                self._no_means(claim, planned, destination)
             if association.is_established:
                 association.release()
         finally:
@@ -310,3 +314,24 @@ def _all_timeouts(destination: DestinationSettings) -> float:
         + destination.dimse_timeout_seconds
         + destination.network_timeout_seconds
     )
+
+
+def offered(destination: DestinationSettings, calling_ae: str) -> tuple[Question, ...]:
+    """Return the ways to ask that a destination accepts, of those that its settings allow.
+
+    Raises
+    ------
+    TransientDeliveryError
+        If it is out of reach, or rejects the association.
+    PermanentDeliveryError
+        If it accepts no presentation context at all.
+    """
+    wanted = questions(destination.proof.method, 0, destination.proof.attempts)
+    contexts = [(VERIFICATION, SYNTAXES), *(_CONTEXTS[question] for question in wanted)]
+    association = open_association(destination, calling_ae, contexts)
+    try:
+        accepted = {str(context.abstract_syntax) for context in association.accepted_contexts}
+        association.release()
+    finally:
+        drop(association)
+    return tuple(question for question in wanted if _CONTEXTS[question][0] in accepted)

@@ -188,6 +188,15 @@ class CommitmentRequests:
             changes |= {"not_before": now + retry_in}
         self._finish(request, **changes)
 
+    def purge(self, older_than_seconds: float) -> int:
+        """Remove requests that ended long enough ago, and return how many that is."""
+        ended = commitment_requests.c.finished_at < self._clock() - older_than_seconds
+        old = sa.select(commitment_requests.c.id).where(ended)
+        with self._database.write() as connection:
+            items = commitment_request_items.c.request_id.in_(old)
+            connection.execute(sa.delete(commitment_request_items).where(items))
+            return connection.execute(sa.delete(commitment_requests).where(ended)).rowcount
+
     def _finish(self, request: ClaimedRequest, answers: Mapping[Reference, int] | None = None, **changes: Any) -> None:
         with self._database.write() as connection:
             connection.execute(
@@ -243,8 +252,10 @@ def _update(connection: Connection, request_id: int, **changes: Any) -> None:
 
 
 def _ways(connection: Connection, instance_ids: Sequence[int]) -> dict[int, tuple[tuple[ItemState, Proof | None], ...]]:
-    query = sa.select(delivery_items.c.instance_id, delivery_items.c.state, delivery_items.c.proof).where(
-        delivery_items.c.instance_id.in_(list(instance_ids))
+    query = (
+        sa.select(delivery_items.c.instance_id, delivery_items.c.state, delivery_items.c.proof)
+        .where(delivery_items.c.instance_id.in_(list(instance_ids)))
+        .order_by(delivery_items.c.delivery_id)
     )
     found: dict[int, tuple[tuple[ItemState, Proof | None], ...]] = {}
     for instance_id, state, proof in connection.execute(query):

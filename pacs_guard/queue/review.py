@@ -21,6 +21,7 @@ from pacs_guard.queue.schema import (
     delivery_items,
     findings,
     instances,
+    proofs,
     studies,
 )
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, RowMapping
 
     from pacs_guard.queue.database import Database
+
+_PROOF = ("pending", "proved", "unproved", "unasked")
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +243,13 @@ def _deliveries(connection: Connection, study_id: int) -> tuple[dict[str, Any], 
     by_delivery: dict[int, dict[str, int]] = {}
     for delivery_id, state, count in connection.execute(counts):
         by_delivery.setdefault(delivery_id, {})[state] = count
-    query = sa.select(deliveries).where(deliveries.c.study_id == study_id).order_by(deliveries.c.id)
+    proof = (proofs.c.state.label("proof"), *(proofs.c[name] for name in _PROOF))
+    query = (
+        sa.select(deliveries, *proof)
+        .outerjoin(proofs, proofs.c.delivery_id == deliveries.c.id)
+        .where(deliveries.c.study_id == study_id)
+        .order_by(deliveries.c.id)
+    )
     rows: Sequence[RowMapping] = connection.execute(query).mappings().all()
     return tuple({**row, "instances": by_delivery.get(row["id"], {})} for row in rows)
 

@@ -6,6 +6,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from pacs_guard.domain.commitment import CommitmentReport, CommitmentRequest, Reference
 from pacs_guard.domain.policy import Policy
 from pacs_guard.queue.statements import Prepared
 
@@ -35,6 +36,17 @@ def statements(node, instance, monkeypatch):
     node.assessing.expire_leases()
     assert node.forwarding.is_due("pacs")
     node.deliver()
+    assert node.proving.is_due("pacs")
+    claim = node.proving.claim("pacs", "prover", 60)
+    node.proving.begin(claim, claim.items, "1.1", overdue_in=0)
+    node.proving.in_vain("1.1", "nobody", retry_in=0)
+    node.proving.reported(CommitmentReport("1.1", (Reference("1", "1"),)), {"pacs"})
+    node.prove()
+    node.requests.receive(CommitmentRequest("1.1", (Reference("1", "1"),)), calling_ae="A", source="ct", address="x")
+    assert node.requests.is_due()
+    request = node.requests.claim("answerer", 60)
+    node.requests.copies(request)
+    node.requests.answered(request, {Reference("1", "1"): 0x0112})
     sa.event.remove(node.database.engine, "before_cursor_execute", remember)
     return caught
 
@@ -74,7 +86,10 @@ def test_every_statement_compiles_for_postgresql(node, instance):
     node.deliver()
     node.reports.ledger()
     node.reports.gauges()
+    node.prove()
     node.reports.given_up()
+    node.reports.unproved()
+    node.reports.received_between(0, 1)
     node.review.list_studies()
     node.upkeep.purge_delivered(0)
     list(node.upkeep.expected_files())
