@@ -293,6 +293,8 @@ class DetectSettings(_Section):
         How often a study may bring a worker down before the detector counts as failed.
     threads : int
         For numeric libraries; 0 lets them choose.
+    drift_days : float
+        Length of the window in which scores and noise of a scanner are compared with what is expected.
     nice : int
         How much the detector stands back behind receiving and delivering; see ``nice(2)``.
     reader_memory_bytes, reader_seconds
@@ -305,6 +307,7 @@ class DetectSettings(_Section):
     lease_seconds: Seconds = 120.0
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    drift_days: Annotated[float, Field(ge=1, le=366)] = 30.0
     nice: Annotated[int, Field(ge=0, le=19)] = 15
     reader_memory_bytes: Annotated[int, Field(ge=2**29)] = 4 * 1024**3
     reader_seconds: Seconds = 300.0

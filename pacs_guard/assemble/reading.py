@@ -69,6 +69,10 @@ class ReadInstance:
     out_of_scope: bool = False
 
 
+_SCANNER = ("Manufacturer", "ManufacturerModelName", "ConvolutionKernel")
+_SCANNER_PART = 40
+
+
 def read_instance(instance: StoredInstance, root: Path, *, from_network: bool = True) -> ReadInstance:
     """Read one stored instance, its bytes once.
 
@@ -218,6 +222,7 @@ def _facts(
         shape=(int(rows), int(columns)) if rows and columns else None,
         instance_number=header.number(ds, "InstanceNumber"),
         slice_location=header.number(ds, "SliceLocation"),
+        scanner=" ".join(part[:_SCANNER_PART] for tag in _SCANNER if (part := header.text(ds, tag))),
     )
 
 

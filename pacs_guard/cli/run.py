@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pacs_guard.cli.wiring import Stores
     from pacs_guard.config import Settings
     from pacs_guard.detect.models import ModelsInForce
+    from pacs_guard.domain.drift import Drift
     from pacs_guard.domain.models import LoadedModel
     from pacs_guard.ops.http import Check, Protection
     from pacs_guard.ops.metrics import RoleMetrics
@@ -42,6 +43,7 @@ _DRAIN_SECONDS = 20.0
 _LATE_SECONDS = 60.0
 _LOOK_SECONDS = 2.0
 _RETRAINING_SECONDS = 3600.0
+_PRUNE_SECONDS = 3600.0
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
@@ -132,20 +134,36 @@ def _model_versions(stores: Stores) -> list[LoadedModel]:
     return [LoadedModel(name, version, None) for name, version in versions.items()]
 
 
+def _prune_drift(stores: Stores) -> Callable[[], None]:
+    def prune_drift() -> None:
+        stores.drift.prune(stores.settings.detect.drift_days)
+
+    return prune_drift
+
+
+def _drift(stores: Stores) -> list[Drift]:
+    models = {(one.name, one.version) for one in _model_versions(stores)}
+    return stores.drift.drift(models, stores.settings.detect.drift_days)
+
+
 def _models_in_force(stores: Stores) -> ModelsInForce:
     """Load the detectors, and have every later change of them written down."""
     from pacs_guard.detect.models import ModelsInForce
+    from pacs_guard.detect.observe import calibrated_scores
 
     told: dict[str, str] = {}
 
     def report(loaded: Iterable[LoadedModel]) -> None:
-        models = list(loaded)
-        stores.models.report(owner_prefix("detect"), models)
-        versions = {one.name: one.version for one in models}
+        named = list(loaded)
+        stores.models.report(owner_prefix("detect"), named)
+        versions = {one.name: one.version for one in named}
         if told != versions:  # whoever switches is audited; this says when a worker took it
             stores.auditing.note(AuditEvent.MODELS, role="detect", models=versions)
             told.clear()
             told.update(versions)
+            for bundle in models.bundles:
+                if (scores := calibrated_scores(bundle)) is not None:
+                    stores.drift.calibrate(bundle.name, bundle.version, scores)
 
     settings = stores.settings
     models = ModelsInForce(settings.detect.detectors, settings.models_dir, stores.models.in_force, report)
@@ -257,6 +275,7 @@ def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event, reloa
     from prometheus_client.multiprocess import MultiProcessCollector
 
     from pacs_guard.cli.retraining import retraining_chore
+    from pacs_guard.ops.drift_metrics import DriftCollector
     from pacs_guard.ops.http import WatchServer
     from pacs_guard.ops.metrics import NodeCollector
     from pacs_guard.ops.model_metrics import ModelsCollector
@@ -275,6 +294,7 @@ def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event, reloa
             roles=lambda: heartbeat_ages(run_dir, CLOCK()),
         )
     )
+    registry.register(DriftCollector(lambda: _drift(stores)))
     proposals = partial(latest_proposals, settings.proposals_dir)
     registry.register(ModelsCollector(lambda: _model_versions(stores), lambda: proposals().values()))
     registry.register(
@@ -289,6 +309,7 @@ def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event, reloa
     )
     server.start()
     more = [*audit_chores(stores), *report_chores(stores)]
+    more.append((_prune_drift(stores), _PRUNE_SECONDS))
     if settings.retraining.enabled:
         more.append((retraining_chore(stores, stop), _RETRAINING_SECONDS))
     scheduler = start_schedule(chores, settings.completeness.sweep_seconds, more)

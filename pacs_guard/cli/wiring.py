@@ -15,6 +15,7 @@ from pacs_guard.queue.auditing import Auditing
 from pacs_guard.queue.bypass import Bypasses
 from pacs_guard.queue.commitment import CommitmentRequests
 from pacs_guard.queue.database import Database
+from pacs_guard.queue.drift import DriftHistograms
 from pacs_guard.queue.forwarding import Forwarding
 from pacs_guard.queue.labels import Labels
 from pacs_guard.queue.late import LateAssessing
@@ -54,6 +55,7 @@ class Stores:
     assessing: Assessing
     auditing: Auditing
     bypasses: Bypasses
+    drift: DriftHistograms
     forwarding: Forwarding
     labels: Labels
     late: LateAssessing
@@ -96,6 +98,7 @@ def open_stores(settings: Settings) -> Stores:
         assessing=Assessing(database, CLOCK, destinations),
         auditing=Auditing(database, CLOCK),
         bypasses=Bypasses(database, CLOCK),
+        drift=DriftHistograms(database, CLOCK),
         forwarding=Forwarding(database, CLOCK),
         labels=Labels(database, CLOCK),
         late=LateAssessing(database, CLOCK),

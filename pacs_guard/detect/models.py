@@ -77,12 +77,13 @@ class _Slot:
     name: str
     configured: Bundle | None
     detector: Detector
-    sha256: str | None
+    bundle: Bundle | None
     wanted: ModelVersion | None = None
     error: str | None = None
 
     def state(self) -> LoadedModel:
-        return LoadedModel(self.name, self.detector.version, self.sha256, self.error)
+        sha256 = self.bundle.sha256 if self.bundle is not None else None
+        return LoadedModel(self.name, self.detector.version, sha256, self.error)
 
 
 class ModelsInForce:
@@ -123,9 +124,14 @@ class ModelsInForce:
         return [slot.state() for slot in self._slots]
 
     @property
+    def bundles(self) -> list[Bundle]:
+        """Bundles of the detectors; rules have none."""
+        return [slot.bundle for slot in self._slots if slot.bundle is not None]
+
+    @property
     def hashes(self) -> dict[str, str]:
-        """Hash of each detector's bundle; rules have none."""
-        return {slot.detector.name: slot.sha256 for slot in self._slots if slot.sha256 is not None}
+        """Hash of each detector's bundle."""
+        return {bundle.name: bundle.sha256 for bundle in self.bundles}
 
     def refresh(self) -> tuple[Detector, ...]:
         """Return the detectors for the next study, after a look at what is in force."""
@@ -145,7 +151,7 @@ class ModelsInForce:
         slot.wanted = wanted
         before = slot.detector.version
         try:
-            slot.detector, slot.sha256 = self._load(slot, wanted)
+            slot.detector, slot.bundle = self._load(slot, wanted)
         except BundleError as error:
             slot.error = str(error)
             _LOG.error(
@@ -156,7 +162,7 @@ class ModelsInForce:
             _LOG.info("model in force", detector=slot.name, version=slot.detector.version, before=before)
         return True
 
-    def _load(self, slot: _Slot, wanted: ModelVersion | None) -> tuple[Detector, str | None]:
+    def _load(self, slot: _Slot, wanted: ModelVersion | None) -> tuple[Detector, Bundle | None]:
         if wanted is None:
             if slot.configured is None:
                 raise BundleError(f"the configured {slot.name} could not be loaded at the start")
@@ -165,7 +171,7 @@ class ModelsInForce:
             bundle = find_version(self._folder, slot.configured, wanted.name, wanted.version)
             if bundle.sha256 != wanted.sha256:
                 raise BundleError(f"{bundle.path} is not the bundle that was promoted: its {MANIFEST} changed since")
-        return open_detector(bundle), bundle.sha256
+        return open_detector(bundle), bundle
 
 
 def _configured_slot(entry: str) -> _Slot:
@@ -174,7 +180,7 @@ def _configured_slot(entry: str) -> _Slot:
         return _Slot(entry, None, load_detector(entry), None)
     try:
         bundle = configured_bundle(entry)
-        return _Slot(bundle.name, bundle, open_detector(bundle), bundle.sha256)
+        return _Slot(bundle.name, bundle, open_detector(bundle), bundle)
     except BundleError as error:
         _LOG.error("detector cannot be loaded; its studies are undetermined", detector=entry, error=str(error))
         return _Slot(entry, None, UnavailableDetector(entry, str(error)), None, error=str(error))

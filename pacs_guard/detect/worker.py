@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from pacs_guard.detect.assess import assess_series
 from pacs_guard.detect.conflicts import uid_conflicts
+from pacs_guard.detect.observe import observe
 from pacs_guard.detect.report import series_report, write_evidence
 from pacs_guard.domain.policy import judge, suspect_kinds
 from pacs_guard.domain.text import printable
@@ -187,7 +189,7 @@ class Worker:
                 conflicts = uid_conflicts(series, study.conflicting, pixels)
                 result, failed = assess_series(series, self._detectors, self._metrics, folder, known=conflicts)
                 failure = failure or failed
-                results.append(result)
+                results.append(replace(result, observed=observe(series, result)))
                 reports.append(series_report(study.study_uid, result, series.files) | {"folder": folder.name})
                 _remove_if_empty(folder)
         except (PacsGuardError, OSError, MemoryError) as error:

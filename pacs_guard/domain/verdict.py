@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pacs_guard.domain.drift import Observation
 
 
 class FindingKind(StrEnum):
@@ -169,6 +173,8 @@ class SeriesResult:
         Everything found.
     out_of_scope : bool
         Whether it is undetermined because nothing in it is a CT slice at all.
+    observed : tuple of Observation
+        What it adds to the histograms that show drift.
     """
 
     series_uid: str
@@ -179,6 +185,7 @@ class SeriesResult:
     slices: tuple[SliceScore, ...] = ()
     findings: tuple[Finding, ...] = ()
     out_of_scope: bool = False
+    observed: tuple[Observation, ...] = ()
 
 
 def series_verdict(findings: tuple[Finding, ...], failures: tuple[str, ...]) -> tuple[Verdict, str]:

@@ -100,6 +100,8 @@ class InstanceFacts:
         (rows, columns).
     instance_number, slice_location : float or None
         InstanceNumber and SliceLocation.
+    scanner : str
+        Manufacturer, ManufacturerModelName and ConvolutionKernel, as far as they are there.
     """
 
     sop_uid: str
@@ -117,6 +119,7 @@ class InstanceFacts:
     shape: tuple[int, int] | None = None
     instance_number: float | None = None
     slice_location: float | None = None
+    scanner: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from pacs_guard.domain.verdict import Verdict
 from pacs_guard.errors import LeaseLostError
 from pacs_guard.queue.auditing import note
 from pacs_guard.queue.bypass import active_bypasses
+from pacs_guard.queue.drift import record
 from pacs_guard.queue.forwarding import enqueue_deliveries
 from pacs_guard.queue.outbox import announce
 from pacs_guard.queue.results import enqueue_result
@@ -223,6 +224,7 @@ class Assessing:
             assessment_id = write_assessment(connection, study, assessment, now)
             if assessment.judgement.verdict is Verdict.SUSPECTED and assessment.evidence is not None:
                 enqueue_result(connection, study.id, assessment_id, now)
+            _note_drift(connection, assessment, now)
             quarantine = assessment.judgement.decision is Decision.QUARANTINE
             hold = row["standing_hold"] or quarantine
             event = StudyEvent.SUSPECTED if hold else StudyEvent.CLEARED
@@ -388,6 +390,13 @@ def _leased_to(study: ClaimedStudy) -> Any:
         studies.c.lease_owner == study.lease.owner,
         studies.c.attempts == study.attempts,  # an owner that claimed it anew does not hold the old lease
     )
+
+
+def _note_drift(connection: Connection, assessment: Assessment, now: float) -> None:
+    observed = [one for series in assessment.series for one in series.observed]
+    model = next(iter(assessment.hashes), None)  # the first one with a bundle scores the slices
+    if model is not None and observed:
+        record(connection, model, assessment.bundles[model], observed, now)
 
 
 def verdict_columns(assessment: Assessment, now: float) -> dict[str, object]:

@@ -6,7 +6,9 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from pacs_guard.domain.drift import Drift, Measure
 from pacs_guard.domain.models import LoadedModel
+from pacs_guard.ops.drift_metrics import DriftCollector
 from pacs_guard.ops.metrics import NodeCollector, RoleMetrics
 from pacs_guard.ops.model_metrics import ModelsCollector
 from pacs_guard.ops.proposals import Proposal
@@ -50,6 +52,8 @@ def exported() -> dict[str, set[str]]:
         commitment_requests={"failed": 1},
     )
     registry.register(NodeCollector(gauges=lambda: gauges, free_bytes=lambda: 1, roles=lambda: {"ops": 1.0}))
+    drift = [Drift("forensic", "1", "scanner", Measure.SCORE, 0.1, 0.25, 30.0)]
+    registry.register(DriftCollector(lambda: drift))
     proposals = [Proposal("forensic", "2", "recommended", 1.0)]
     registry.register(ModelsCollector(lambda: [LoadedModel("forensic", "1", "ab")], lambda: proposals))
     registry.register(SettingsCollector(outcomes=lambda: [Outcome("ops", 1.0, 1.0)], min_free_bytes=lambda: 1))
