@@ -33,6 +33,7 @@ from pacs_guard.domain.identifiers import ae_title
 from pacs_guard.domain.policy import Fallback, Mode, Policy
 from pacs_guard.domain.proof import ProofMethod, ProofRules
 from pacs_guard.domain.retry import RetryPolicy
+from pacs_guard.domain.selftest import DESTINATION_AE_TITLE, SELF_TEST
 from pacs_guard.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 _KNOWN_BY = {"sha256", "dns", "ip", "cn"}
 ENVIRONMENT_PREFIX = "PACS_GUARD_"
+_NEVER_SECONDS = 365 * 86400.0  # a test study is forwarded by a verdict only
 _SECRET = {"database_url", "key_password", "metrics_password", "password", "token"}
 
 
@@ -659,6 +661,67 @@ class ReportSettings(_Section):
     announce: bool = True
 
 
+class SelfTestSettings(_Section):
+    """The node's test of itself: a clean and an altered study, both simulated, through the whole node.
+
+    Attributes
+    ----------
+    enabled : bool
+        Whether its source and its destination exist; both are called ``self-test``. Nothing of it goes anywhere else.
+    every_hours : float
+        How long after the last test the ops role runs the next one.
+    timeout_seconds : float
+        How long the node may take for both studies.
+    ae_title : str
+        Calling AE title of the test.
+    host : str
+        Where the test finds the receive role, on `receive.port`.
+    addresses : tuple of str
+        Networks that the test may call from.
+    listen_host, port
+        Where the test's destination listens while the test runs.
+    destination_host : str
+        Where the deliver role finds it.
+    slices, size : int
+        Of each study, and of the rows and columns of a slice.
+    """
+
+    enabled: bool = False
+    every_hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 24.0
+    timeout_seconds: Seconds = 900.0
+    ae_title: AETitle = "SELFTEST"
+    host: str = "127.0.0.1"
+    addresses: Annotated[tuple[Network, ...], Field(min_length=1)] = ("127.0.0.0/8", "::1/128")
+    listen_host: str = "127.0.0.1"
+    port: Port = 11119
+    destination_host: str = "127.0.0.1"
+    slices: Annotated[int, Field(ge=4, le=1000)] = 60
+    size: Annotated[int, Field(ge=64, le=1024)] = 512
+
+    def source(self) -> SourceSettings:
+        """Return the source that the studies come from."""
+        return SourceSettings(
+            name=SELF_TEST,
+            ae_titles=(self.ae_title,),
+            addresses=self.addresses,
+            undetermined=Fallback.HOLD,
+            detector_failure=Fallback.HOLD,
+            longest_hold_seconds=_NEVER_SECONDS,
+        )
+
+    def destination(self) -> DestinationSettings:
+        """Return the destination that they go to."""
+        return DestinationSettings(
+            name=SELF_TEST,
+            ae_title=DESTINATION_AE_TITLE,
+            host=self.destination_host,
+            port=self.port,
+            associations=1,
+            proof=ProofSettings(method=ProofMethod.NONE, remove_unproved=True),
+            retry=RetrySettings(max_attempts=5, cap_seconds=60.0),
+        )
+
+
 class OpsSettings(_Section):
     """Watching and upkeep.
 
@@ -768,6 +831,7 @@ class Settings(BaseSettings):
     report: ReportSettings = ReportSettings()
     results: ResultsSettings = ResultsSettings()
     retraining: RetrainingSettings = RetrainingSettings()
+    self_test: SelfTestSettings = SelfTestSettings()
     sources: Annotated[tuple[SourceSettings, ...], Field(validate_default=True)] = ()
     destinations: Annotated[tuple[DestinationSettings, ...], Field(validate_default=True)] = ()
     webhook: WebhookSettings | None = None
@@ -805,8 +869,12 @@ class Settings(BaseSettings):
             + _repeated("AE title", titles)
             + _impatient(sources, info.data.get("completeness"))
             + _unreachable(sources, info.data.get("receive"))
+            + _reserved(info.data.get("self_test"), "name", SELF_TEST, [source.name for source in sources])
+            + _reserved(info.data.get("self_test"), "AE title", None, titles)
+            + _no_way_in(info.data.get("self_test"), info.data.get("receive"))
         )
-        return sources
+        test = info.data.get("self_test")
+        return (*sources, test.source()) if test is not None and test.enabled else sources
 
     @field_validator("destinations")
     @classmethod
@@ -818,8 +886,14 @@ class Settings(BaseSettings):
             _none_given("destinations", destinations)
             + _repeated("name", names)
             + _circular(destinations, info.data.get("receive"))
+            + _reserved(info.data.get("self_test"), "name", SELF_TEST, names)
         )
-        return tuple(_with_node_tls(destination, info.data.get("tls")) for destination in destinations)
+        settled = tuple(_with_node_tls(destination, info.data.get("tls")) for destination in destinations)
+        test = info.data.get("self_test")
+        if test is None or not test.enabled:
+            return settled
+        _raise_all(_circular((test.destination(),), info.data.get("receive")))
+        return (*settled, test.destination())
 
     @field_validator("ops")
     @classmethod
@@ -911,6 +985,22 @@ def _read(path: Path) -> dict[str, Any]:
         raise ConfigurationError([f"{path}: cannot be read: {error.strerror}"]) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError([f"{path}: is not TOML: {error}"]) from error
+
+
+def _reserved(test: SelfTestSettings | None, what: str, value: str | None, given: Sequence[str]) -> list[str]:
+    """Refuse what belongs to the self-test while that is enabled."""
+    if test is None or not test.enabled:
+        return []
+    mine = value or test.ae_title
+    return [f"{what} {mine!r} was given; it belongs to the self-test"] if mine in given else []
+
+
+def _no_way_in(test: SelfTestSettings | None, receive: ReceiveSettings | None) -> list[str]:
+    if test is None or not test.enabled or receive is None or receive.plain:
+        return []
+    return [
+        "self_test.enabled is true and receive.plain false; expected a plain port too, as the test has no certificate"
+    ]
 
 
 def _none_given(what: str, given: Sequence[object]) -> list[str]:

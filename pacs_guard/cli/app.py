@@ -282,6 +282,14 @@ def report_daily(
     raise typer.Exit(write_daily(config, day=date, json=json))
 
 
+@app.command("self-test")
+def self_test(config: Config = None, *, json: Json = False) -> None:
+    """Send a clean and an altered simulated study through the running node, to a destination of the test's own."""
+    from pacs_guard.cli.selftest import run_self_test
+
+    raise typer.Exit(run_self_test(config, json=json))
+
+
 @bypass_app.command("on")
 def bypass_on(source: Source, who: Who, reason: Reason, config: Config = None) -> None:
     """Forward a source's studies unjudged from now on; they are assessed afterwards."""

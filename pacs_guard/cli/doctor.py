@@ -14,6 +14,7 @@ from pacs_guard.cli import output
 from pacs_guard.cli.configuration import settings_from
 from pacs_guard.cli.output import print_json
 from pacs_guard.cli.wiring import open_stores
+from pacs_guard.domain.selftest import SELF_TEST
 from pacs_guard.errors import PacsGuardError
 
 if TYPE_CHECKING:
@@ -71,7 +72,9 @@ def _examine(settings: Settings) -> Iterator[Diagnosis]:
     for name in settings.detect.detectors:
         yield _guarded(f"detector {name}", partial(_detector, name))
     results = settings.results.destination
-    for destination in (*settings.destinations, *([results] if results is not None else [])):
+    # the self-test's destination listens only while that runs
+    lasting = [destination for destination in settings.destinations if destination.name != SELF_TEST]
+    for destination in (*lasting, *([results] if results is not None else [])):
         yield _guarded(f"destination {destination.name}", partial(_answers, settings, destination))
     for destination in settings.destinations:
         yield _guarded(f"proof by {destination.name}", partial(_proves, settings, destination))

@@ -16,6 +16,7 @@ from pacs_guard.cli.auditing import audit_chores, note_stop
 from pacs_guard.cli.configuration import settings_from
 from pacs_guard.cli.report import report_chores
 from pacs_guard.cli.results import result_room
+from pacs_guard.cli.selftest import self_test_chores
 from pacs_guard.cli.wiring import CLOCK, default_policy, open_stores, owner, owner_prefix, prepare_folder
 from pacs_guard.domain.audit import AuditEvent
 from pacs_guard.errors import BundleError, DeliveryError, SupervisionError
@@ -90,7 +91,8 @@ def run_role(role: str, config: Path | None, *, supervised: bool, process: int =
         heartbeat.start()
         stores.auditing.note(AuditEvent.STARTED, role=role)
         try:
-            runner = partial(_run_receive, name=name) if role == "receive" else _RUNNERS[role]
+            own = {"receive": partial(_run_receive, name=name), "ops": partial(_run_ops, config=config)}
+            runner = own.get(role) or _RUNNERS[role]
             runner(stores, metrics, stop, reloader)
         finally:
             reloader.stop()
@@ -270,7 +272,9 @@ def _run_deliver(stores: Stores, metrics: RoleMetrics, stop: threading.Event, re
         room.stop(_DRAIN_SECONDS)
 
 
-def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event, reloader: Reloader) -> None:
+def _run_ops(
+    stores: Stores, _metrics: RoleMetrics, stop: threading.Event, reloader: Reloader, config: Path | None = None
+) -> None:
     from prometheus_client import CollectorRegistry
     from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -280,6 +284,7 @@ def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event, reloa
     from pacs_guard.ops.metrics import NodeCollector
     from pacs_guard.ops.model_metrics import ModelsCollector
     from pacs_guard.ops.proposals import latest_proposals
+    from pacs_guard.ops.selftest import SelfTestCollector
     from pacs_guard.ops.settings_metrics import SettingsCollector
 
     settings = stores.settings
@@ -300,6 +305,7 @@ def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event, reloa
     registry.register(
         SettingsCollector(outcomes=lambda: outcomes(run_dir), min_free_bytes=lambda: chores.min_free_bytes)
     )
+    registry.register(SelfTestCollector(run_dir, settings.self_test.every_hours * 3600.0))
     server = WatchServer(
         settings.ops.metrics_host,
         settings.ops.metrics_port,
@@ -308,7 +314,7 @@ def _run_ops(stores: Stores, _metrics: RoleMetrics, stop: threading.Event, reloa
         _protection(settings),
     )
     server.start()
-    more = [*audit_chores(stores), *report_chores(stores)]
+    more = [*audit_chores(stores), *report_chores(stores), *self_test_chores(settings, config, stop)]
     more.append((_prune_drift(stores), _PRUNE_SECONDS))
     if settings.retraining.enabled:
         more.append((retraining_chore(stores, stop), _RETRAINING_SECONDS))
@@ -364,4 +370,4 @@ def _readiness(stores: Stores, chores: Chores) -> list[Check]:
     return checks
 
 
-_RUNNERS = {"detect": _run_detect, "deliver": _run_deliver, "ops": _run_ops}
+_RUNNERS = {"detect": _run_detect, "deliver": _run_deliver}

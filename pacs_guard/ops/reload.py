@@ -62,6 +62,7 @@ USES: dict[str, Use] = {
     "deliver": Use(("deliver",), live=False),
     "retraining": Use(("ops",), live=False),
     "results": Use(("deliver",), live=False),
+    "self_test": Use(("receive", "detect", "deliver", "ops"), live=False),
     "audit": Use(("ops",), live=False),
     "report": Use(("ops",), live=False),
     "ops.retention_days": Use(("ops",), live=True),

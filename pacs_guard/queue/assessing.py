@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from pacs_guard.domain.audit import AuditEvent
 from pacs_guard.domain.lifecycle import StudyEvent, StudyState, advance
 from pacs_guard.domain.policy import Decision
+from pacs_guard.domain.selftest import is_self_test
 from pacs_guard.domain.verdict import Verdict
 from pacs_guard.errors import LeaseLostError
 from pacs_guard.queue.auditing import note
@@ -222,7 +223,8 @@ class Assessing:
             if row is None or row["revision"] != study.revision:
                 raise LeaseLostError(f"study {study.id} changed while it was assessed")
             assessment_id = write_assessment(connection, study, assessment, now)
-            if assessment.judgement.verdict is Verdict.SUSPECTED and assessment.evidence is not None:
+            tells = not is_self_test(study.sources)
+            if tells and assessment.judgement.verdict is Verdict.SUSPECTED and assessment.evidence is not None:
                 enqueue_result(connection, study.id, assessment_id, now)
             _note_drift(connection, assessment, now)
             quarantine = assessment.judgement.decision is Decision.QUARANTINE
@@ -234,7 +236,8 @@ class Assessing:
             note(connection, AuditEvent.ASSESSED, now, study_id=study.id, **audited(assessment))
             if quarantine:
                 note(connection, AuditEvent.QUARANTINED, now, study_id=study.id, **audited(assessment))
-                announce(connection, study.id, "study_quarantined", announcement_of(study, assessment), now)
+                if tells:
+                    announce(connection, study.id, "study_quarantined", announcement_of(study, assessment), now)
             if not hold:
                 enqueue_deliveries(connection, study.id, self._destinations, now)
         return advance(StudyState.ASSESSING, event)

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from pacs_guard.domain.audit import AuditEvent
 from pacs_guard.domain.lifecycle import ItemState, StudyEvent, StudyState, advance
+from pacs_guard.domain.selftest import routed
 from pacs_guard.errors import LeaseLostError, NotFoundError
 from pacs_guard.queue.auditing import note
 from pacs_guard.queue.proving import ask_for_proof
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 def enqueue_deliveries(connection: Connection, study_id: int, destinations: Sequence[str], now: float) -> None:
     """Give every instance of a study that no destination has yet a place in each destination's queue."""
+    sources = sa.select(instances.c.source).where(instances.c.study_id == study_id).distinct()
+    destinations = routed(connection.execute(sources).scalars().all(), destinations)
     for destination in destinations:
         connection.execute(
             insert_or_ignore(connection.dialect, deliveries).values(

@@ -223,7 +223,7 @@ class Reports:
             held = connection.execute(
                 sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(instances.c.length), 0))
                 .join(studies)
-                .where(studies.c.state.in_(_HELD))
+                .where(studies.c.state.in_(_HELD), instances.c.purged_at.is_(None))
             ).one()
             depth, oldest = _stages(connection, now)
             return QueueGauges(

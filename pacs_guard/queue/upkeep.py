@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from pacs_guard.domain.lifecycle import ItemState, StudyState
 from pacs_guard.domain.proof import OPEN, Proof
+from pacs_guard.domain.selftest import SELF_TEST
 from pacs_guard.queue.rows import stored_instance
 from pacs_guard.queue.schema import deliveries, delivery_items, instances, studies
 
@@ -62,7 +63,12 @@ class Upkeep:
             query = (
                 sa.select(instances, studies.c.study_uid)
                 .join(studies)
-                .where(instances.c.id > last, sa.or_(open_items.exists(), sa.not_(any_item.exists())))
+                .where(
+                    instances.c.id > last,
+                    sa.or_(open_items.exists(), sa.not_(any_item.exists())),
+                    # only a self-test's instances are removed without having been delivered
+                    sa.or_(instances.c.purged_at.is_(None), instances.c.source != SELF_TEST),
+                )
                 .order_by(instances.c.id)
                 .limit(_BATCH)
             )

@@ -13,6 +13,7 @@ from pacs_guard.ops.metrics import NodeCollector, RoleMetrics
 from pacs_guard.ops.model_metrics import ModelsCollector
 from pacs_guard.ops.proposals import Proposal
 from pacs_guard.ops.reload import Outcome
+from pacs_guard.ops.selftest import SelfTestCollector, SelfTestOutcome, write_outcome
 from pacs_guard.ops.settings_metrics import SettingsCollector
 from pacs_guard.queue.reports import QueueGauges
 
@@ -36,7 +37,7 @@ def _count_everything(metrics: RoleMetrics) -> None:
 
 
 @pytest.fixture(scope="session")
-def exported() -> dict[str, set[str]]:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """Labels by sample name."""
     registry = CollectorRegistry()
     _count_everything(RoleMetrics(registry))
@@ -57,6 +58,8 @@ def exported() -> dict[str, set[str]]:
     proposals = [Proposal("forensic", "2", "recommended", 1.0)]
     registry.register(ModelsCollector(lambda: [LoadedModel("forensic", "1", "ab")], lambda: proposals))
     registry.register(SettingsCollector(outcomes=lambda: [Outcome("ops", 1.0, 1.0)], min_free_bytes=lambda: 1))
+    write_outcome(tmp_path_factory.getbasetemp(), SelfTestOutcome(ok=True, reason="", at=1.0, seconds=1.0))
+    registry.register(SelfTestCollector(tmp_path_factory.getbasetemp(), 3600.0))
     names: dict[str, set[str]] = {"up": set(_SCRAPED)}
     for family in text_string_to_metric_families(generate_latest(registry).decode()):
         for sample in family.samples:
