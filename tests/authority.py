@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import ssl
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -120,3 +121,12 @@ class Authority:
             .not_valid_before(begins)
             .not_valid_after(ends)
         )
+
+
+def both_sides(folder: Path) -> tuple[dict[str, str], ssl.SSLContext]:
+    """Return the settings of a side that accepts, and a context of one that calls it."""
+    authority = Authority(folder)
+    caller = authority.issue("caller")
+    context = ssl.create_default_context(cafile=str(authority.ca_file))
+    context.load_cert_chain(caller.cert_file, caller.key_file)
+    return {**authority.issue().as_settings(), "ca_file": str(authority.ca_file)}, context

@@ -6,6 +6,7 @@ import hashlib
 import io
 import random
 import socket
+import ssl
 import threading
 import time
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from pynetdicom.dimse_messages import C_STORE_RSP, DIMSEMessage
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu import A_ASSOCIATE_AC, A_ASSOCIATE_RQ, P_DATA_TF
 
-from pacs_guard.config import DestinationSettings
+from pacs_guard.config import DestinationSettings, DestinationTlsSettings
 from pacs_guard.deliver.channel import open_channel
 from pacs_guard.deliver.command import StoreRequest
 from pacs_guard.deliver.fast import FastChannel
@@ -27,8 +28,35 @@ from pacs_guard.deliver.pdu import ABORT, RELEASE_RP, RELEASE_RQ
 from pacs_guard.domain.identifiers import InstanceKey
 from pacs_guard.domain.instance import StoredInstance
 from pacs_guard.errors import SpoolCorruptError, TransientDeliveryError
+from tests.authority import Authority
 
 CT, EXPLICIT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
+
+
+class Line:
+    """How the peer and the channel of each test are connected."""
+
+    server: ssl.SSLContext | None = None
+    settings: DestinationTlsSettings | None = None
+
+
+@pytest.fixture(autouse=True, scope="module", params=["tcp", "tls"])
+def line(request, tmp_path_factory):
+    """Run every test over bare TCP and over TLS with certificates on both sides."""
+    if request.param == "tls":
+        authority = Authority(tmp_path_factory.mktemp("authority"))
+        peer, own = authority.issue("pacs"), authority.issue("node")
+        Line.server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.ca_file))
+        Line.server.verify_mode = ssl.CERT_REQUIRED
+        Line.server.load_cert_chain(peer.cert_file, peer.key_file)
+        Line.settings = DestinationTlsSettings(**own.as_settings(), ca_file=authority.ca_file)
+    yield
+    Line.server = Line.settings = None
+
+
+def accept(listener: socket.socket) -> socket.socket:
+    connection, _ = listener.accept()
+    return Line.server.wrap_socket(connection, server_side=True) if Line.server is not None else connection
 
 
 def read_pdu(stream) -> bytes:
@@ -77,7 +105,7 @@ class Peer:
 
     def _run(self) -> None:
         try:
-            self.connection, _ = self._listener.accept()
+            self.connection = accept(self._listener)
         except OSError:
             return
         with self.connection, self.connection.makefile("rb") as stream:
@@ -145,7 +173,7 @@ class MemorySpool:
 @contextmanager
 def channel(port: int, spool, **changes):
     seconds = dict.fromkeys(("acse_timeout_seconds", "dimse_timeout_seconds", "network_timeout_seconds"), 5.0)
-    destination = DestinationSettings(name="pacs", ae_title="PACS", port=port, **(seconds | changes))
+    destination = DestinationSettings(name="pacs", ae_title="PACS", port=port, tls=Line.settings, **(seconds | changes))
     opened = open_channel("fast", destination, "GUARD", [(CT, [EXPLICIT])], spool, lambda: None)
     assert isinstance(opened, FastChannel)
     try:
@@ -253,7 +281,7 @@ def test_an_abort_is_noticed_although_the_peer_no_longer_reads():
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
 
         def run():
-            connection, _ = listener.accept()
+            connection = accept(listener)
             with connection, connection.makefile("rb") as stream:
                 connection.sendall(acceptance(read_pdu(stream), 16384))
                 stream.read(10)

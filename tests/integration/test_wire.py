@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 import time
+from contextlib import ExitStack
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from pydicom.uid import CTImageStorage
 
 from pacs_guard.queue import schema
+from tests.authority import both_sides
 from tests.integration import receiving
-from tests.integration.peers import wait_until
+from tests.integration.peers import free_port, wait_until
 from tests.integration.receiving import node
 from tests.integration.samples import encoded, make_data_set
 from tests.integration.wire_streams import (
@@ -39,13 +41,19 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    """A node of each transport, in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(receiving, "TRANSPORT", "fast")
-        with node(tmp_path_factory.mktemp("fast"), max_pdu_bytes=0) as fast:
-            patch.setattr(receiving, "TRANSPORT", "stock")
-            with node(tmp_path_factory.mktemp("stock"), max_pdu_bytes=0) as stock:
-                yield fast, stock
+    """A node of each transport, in this process, and a fast one that is called over TLS."""
+    identity, context = both_sides(tmp_path_factory.mktemp("authority"))
+    kinds = (
+        ("fast", {}),
+        ("stock", {}),
+        ("fast", {"tls": {"port": free_port()}, "identity": identity, "plain": False}),
+    )
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        nodes = []
+        for transport, how in kinds:
+            patch.setattr(receiving, "TRANSPORT", transport)
+            nodes.append(stack.enter_context(node(tmp_path_factory.mktemp(transport), max_pdu_bytes=0, **how)))
+        yield [(running, context if running.settings.receive.tls is not None else None) for running in nodes]
 
 
 @pytest.fixture
@@ -98,10 +106,10 @@ def scripts(draw):
     return kinds, uids, stream, cuts, unfinished, ending
 
 
-def play(running, script):
+def play(running, tls, script):
     """Send a script to a node and return its answers, how it ended, and what is kept of the script's instances."""
     kinds, uids, stream, cuts, unfinished, ending = script
-    peer = RawPeer.connect(running.port)
+    peer = RawPeer.connect(running.settings.receive.ports[0], tls)
     assert (peer.contexts[CTImageStorage], peer.contexts[VERIFICATION]) == (1, 3)
     peer.send(stream, cuts)
     answers = peer.answers(sum(kind != "cancel" for kind in kinds))
@@ -122,13 +130,14 @@ def play(running, script):
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(scripts())
 def test_both_transports_keep_the_same_bytes_and_give_the_same_answers(both, script):
-    fast, stock = (play(running, script) for running in both)
+    fast, stock, secured = (play(running, tls, script) for running, tls in both)
     assert fast == stock
+    assert secured == fast
     assert all(isinstance(one, tuple) for one in fast[0])
 
 
 def test_nothing_is_left_of_the_scripts(both):
-    for running in both:
+    for running, _ in both:
         wait_until(lambda running=running: running.receiver.open_associations == 0, what="the end of all associations")
         wait_until(lambda running=running: not running.files("incoming"), what="no file being received")
 
