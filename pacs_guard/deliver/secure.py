@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pacs_guard.deliver.wire import Wire
 from pacs_guard.errors import ConfigurationError, TransientDeliveryError
 from pacs_guard.tls.connection import UnexpectedPeerError
-from pacs_guard.tls.failures import sentence
+from pacs_guard.tls.failures import Failure, failure_of, sentence
 from pacs_guard.tls.profile import client_context
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pacs_guard.tls.connection import TlsContext, TlsSocket
 
 _MOST_AT_ONCE = 1 << 18
+_LAST_BYTES = 1 << 14
 
 
 class Certificates:
@@ -150,11 +151,21 @@ class SecureWire(Wire):
             except (ssl.SSLWantWriteError, ssl.SSLWantReadError):
                 break
             except OSError as error:
-                raise self._gone(error) from error
+                raise self._gone(self._last_words(error)) from error
         return sent or None
 
+    def _last_words(self, error: OSError) -> OSError:
+        """Return the alert that the peer sent before it left, if it did: it says more than that writing failed."""
+        try:
+            self._connection.recv(_LAST_BYTES)
+        except ssl.SSLError as said:
+            return said
+        except OSError:
+            return error
+        return error
+
     def _gone(self, error: OSError) -> TransientDeliveryError:
-        if isinstance(error, ssl.SSLError):
+        if isinstance(error, ssl.SSLError) and failure_of(error) is not Failure.BROKEN:
             return TransientDeliveryError(f"{self._name}: {sentence(error)}")
         return super()._gone(error)
 

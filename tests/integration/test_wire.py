@@ -96,11 +96,12 @@ def scripts(draw):
         cuts = st.lists(st.integers(0, 200), max_size=4)
         values += pdvs(context, command_set, draw(cuts), is_command=True)
         if content is not None:
-            data_cuts = draw(st.lists(st.integers(0, len(content)), max_size=6))
+            # what is drawn must not depend on the length: the numbers in the content never repeat
+            data_cuts = [cut % (len(content) + 1) for cut in draw(st.lists(st.integers(0, 65535), max_size=6))]
             values += pdvs(context, content, data_cuts, is_command=False)
         uids.append(uid)
     stream = data_pdus(values, draw(st.lists(st.integers(1, 5), min_size=1, max_size=5)))
-    cuts = draw(st.lists(st.integers(0, len(stream)), max_size=8))
+    cuts = [cut % (len(stream) + 1) for cut in draw(st.lists(st.integers(0, 65535), max_size=8))]
     unfinished = draw(st.integers(0, 400))
     ending = draw(st.sampled_from([RELEASE_RQ, ABORT, b""]))
     return kinds, uids, stream, cuts, unfinished, ending
