@@ -15,7 +15,7 @@ from pacs_guard.detect.cues import FEATURE_NAMES, cues_at, extent_of, sentence_o
 from pacs_guard.detect.detector import DetectorResult
 from pacs_guard.detect.features import Raster, measure_slice
 from pacs_guard.detect.scoremap import NOTHING, Peak, agreement, highest, peaks, slice_map
-from pacs_guard.detect.seriestraces import altered_as_a_whole, copied_noise
+from pacs_guard.detect.seriestraces import altered_as_a_whole, copied_noise, moved_tissue
 from pacs_guard.domain.verdict import Box, Finding, FindingKind, SliceScore
 from pacs_guard.errors import BundleError, DetectorError
 
@@ -173,10 +173,12 @@ class ForensicDetector:
                 extent = extent_of(maps, peak, spacing)
                 findings.append(self._finding(volume, scored.raster, kind, peak, extent))
         score = max(highest(maps).score for maps in agreed.values())
-        copied = copied_noise(volume, self.name)
-        if copied is not None:
-            findings.append(self._scored_copy(volume, copied))
-            score = max(score, findings[-1].score)
+        copies = [
+            self._scored_copy(volume, one)
+            for one in (*copied_noise(volume, self.name), *moved_tissue(volume, self.name))
+        ]
+        findings += copies
+        score = max([score, *(one.score for one in copies)])
         findings.sort(key=lambda finding: -finding.score)
         if evidence is not None:
             findings = [self._with_picture(volume, scored, one, evidence) for one in findings]

@@ -1,4 +1,4 @@
-"""Findings that need the whole series: noise that occurs twice, and traces over all of it."""
+"""Findings that need the whole series: noise or tissue that occurs twice, and traces over all of it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pacs_guard.detect.copied import LEAST_STRENGTH, find_copy
+from pacs_guard.detect.moved import LEAST_BLOCKS, find_twins
 from pacs_guard.detect.whole import whole_traces
 from pacs_guard.domain.verdict import Finding, FindingKind, Severity
 
 if TYPE_CHECKING:
-    from pacs_guard.detect.copied import Copy
+    from pacs_guard.detect.moved import Twins
     from pacs_guard.domain.volume import Volume
 
 _DENSE_ABOVE_HU = -400.0
@@ -19,8 +20,8 @@ _MIDDLE_MM = 3.0
 _STRENGTH_A_POINT = 2.0
 
 
-def copied_noise(volume: Volume, detector: str) -> Finding | None:
-    """Return a finding for noise that repeats the place which CT-GAN's code takes it from; without score and p-value.
+def copied_noise(volume: Volume, detector: str) -> list[Finding]:
+    """Return a finding for noise that repeats the place which CT-GAN's code takes it from; without p-value.
 
     Parameters
     ----------
@@ -31,8 +32,8 @@ def copied_noise(volume: Volume, detector: str) -> Finding | None:
     """
     copy = find_copy(volume.hu, volume.spacing_mm)
     if copy is None or not copy.repeats:
-        return None
-    kind = FindingKind.FM if _is_dense(volume, copy) else FindingKind.FB
+        return []
+    kind = FindingKind.FM if _is_dense(volume, copy.index, copy.row, copy.column) else FindingKind.FB
     z, y, x = copy.source
     sentence = (
         f"The noise at column {copy.column}, row {copy.row} of slice {copy.index + 1} of {len(volume.hu)} repeats that "
@@ -40,18 +41,60 @@ def copied_noise(volume: Volume, detector: str) -> Finding | None:
         f"{copy.strength:.0f} times as much as other places of the slice do. A scanner never repeats its noise; "
         f"a touch-up that hides an altered place copies it."
     )
+    return [
+        Finding(
+            kind=kind,
+            detector=detector,
+            sentence=sentence,
+            # as many points over the series' operating point as the strength lies over its own, in steps of two
+            score=(copy.strength - LEAST_STRENGTH) / _STRENGTH_A_POINT,
+            series_uid=volume.series_uid,
+            sop_uid=volume.sop_uids[copy.index],
+            x=float(copy.column),
+            y=float(copy.row),
+            position_mm=volume.position_of(copy.index, copy.column, copy.row),
+            cues={"copy_correlation": round(copy.correlation, 4), "copy_strength": round(copy.strength, 2)},
+        )
+    ]
+
+
+def moved_tissue(volume: Volume, detector: str) -> list[Finding]:
+    """Return a finding at either of two places that are the same voxel by voxel; without p-value.
+
+    Which of them was there first cannot be told from the pixels, so people are shown both.
+
+    Parameters
+    ----------
+    volume : Volume
+        The series.
+    detector : str
+        Name of the detector that says so.
+    """
+    twins = find_twins(volume.hu, volume.spacing_mm)
+    if twins is None:
+        return []
+    return [_twin(volume, detector, twins, one, other) for one, other in (twins.places, twins.places[::-1])]
+
+
+def _twin(
+    volume: Volume, detector: str, twins: Twins, one: tuple[int, int, int], other: tuple[int, int, int]
+) -> Finding:
+    (index, row, column), (z, y, x) = one, other
+    sentence = (
+        f"The tissue at column {column}, row {row} of slice {index + 1} of {len(volume.hu)} is that at column {x}, row "
+        f"{y} of slice {z + 1}, voxel by voxel ({twins.blocks} blocks): one was copied over the other."
+    )
     return Finding(
-        kind=kind,
+        kind=FindingKind.FM if _is_dense(volume, index, row, column) else FindingKind.FB,
         detector=detector,
         sentence=sentence,
-        # as many points over the series' operating point as the strength lies over its own, in steps of two
-        score=(copy.strength - LEAST_STRENGTH) / _STRENGTH_A_POINT,
+        score=float(np.log2(twins.blocks / LEAST_BLOCKS)),
         series_uid=volume.series_uid,
-        sop_uid=volume.sop_uids[copy.index],
-        x=float(copy.column),
-        y=float(copy.row),
-        position_mm=volume.position_of(copy.index, copy.column, copy.row),
-        cues={"copy_correlation": round(copy.correlation, 4), "copy_strength": round(copy.strength, 2)},
+        sop_uid=volume.sop_uids[index],
+        x=float(column),
+        y=float(row),
+        position_mm=volume.position_of(index, column, row),
+        cues={"same_blocks": float(twins.blocks)},
     )
 
 
@@ -71,11 +114,11 @@ def altered_as_a_whole(volume: Volume, detector: str) -> list[Finding]:
     ]
 
 
-def _is_dense(volume: Volume, copy: Copy) -> bool:
+def _is_dense(volume: Volume, index: int, row: int, column: int) -> bool:
     half = [max(1, round(_MIDDLE_MM / spacing)) for spacing in volume.spacing_mm[1:]]
     middle = volume.hu[
-        copy.index,
-        max(0, copy.row - half[0]) : copy.row + half[0] + 1,
-        max(0, copy.column - half[1]) : copy.column + half[1] + 1,
+        index,
+        max(0, row - half[0]) : row + half[0] + 1,
+        max(0, column - half[1]) : column + half[1] + 1,
     ]
     return float(np.mean(middle)) > _DENSE_ABOVE_HU
