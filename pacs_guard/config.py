@@ -82,6 +82,10 @@ def _secret(name: str, file: Any) -> str:
         raise ValueError(f"{name}_file: {file!r} was given; it cannot be read: {error}") from error
 
 
+# true for a table without settings of its own
+_SWITCH = BeforeValidator(lambda value: ({} if value else None) if isinstance(value, bool) else value)
+
+
 def _or_only(name: str) -> BeforeValidator:
     """Let a table be given as the value of one of its settings alone."""
     return BeforeValidator(lambda value: {name: value} if isinstance(value, str) else value)
@@ -348,6 +352,8 @@ class CommitmentSettings(_Section):
     host : str or None
         Where the modality takes reports; by default where its request came from.
     port : int
+    tls : DestinationTlsSettings or None
+        Whether and how it is called over TLS; ``true`` stands for a table without settings of its own.
     longest_wait_seconds : float
         After this, what is not proved by then is reported as failed.
     retry : RetrySettings
@@ -357,12 +363,14 @@ class CommitmentSettings(_Section):
     holder: Holder = Holder.PACS
     host: str | None = None
     port: Port = 104
+    tls: Annotated[DestinationTlsSettings | None, _SWITCH] = None
     longest_wait_seconds: Seconds = 86400.0
     retry: RetrySettings = RetrySettings(max_attempts=30)
 
     def peer(self, source: str, ae_title: str, address: str) -> DestinationSettings:
         """Return where a modality that asked from `address` takes reports."""
-        return DestinationSettings(name=source, ae_title=ae_title, host=self.host or address, port=self.port)
+        host = self.host or address
+        return DestinationSettings(name=source, ae_title=ae_title, host=host, port=self.port, tls=self.tls)
 
 
 class SourceSettings(_Section):
@@ -466,7 +474,7 @@ class DestinationSettings(_Section):
     ae_title: AETitle
     host: str = "127.0.0.1"
     port: Port = 104
-    tls: DestinationTlsSettings | None = None
+    tls: Annotated[DestinationTlsSettings | None, _SWITCH] = None
     connect_timeout_seconds: Seconds = 10.0
     acse_timeout_seconds: Seconds = 30.0
     dimse_timeout_seconds: Seconds = 60.0
@@ -476,11 +484,6 @@ class DestinationSettings(_Section):
     retry: RetrySettings = RetrySettings()
     proof: Annotated[ProofSettings, _or_only("method")] = ProofSettings()
     report_addresses: tuple[Network, ...] = ()
-
-    @field_validator("tls", mode="before")
-    @classmethod
-    def _switch(cls, value: Any) -> Any:
-        return ({} if value else None) if isinstance(value, bool) else value
 
 
 class DeliverSettings(_Section):
@@ -873,8 +876,9 @@ class Settings(BaseSettings):
             + _reserved(info.data.get("self_test"), "AE title", None, titles)
             + _no_way_in(info.data.get("self_test"), info.data.get("receive"))
         )
+        told = tuple(_told_with_node_tls(source, info.data.get("tls")) for source in sources)
         test = info.data.get("self_test")
-        return (*sources, test.source()) if test is not None and test.enabled else sources
+        return (*told, test.source()) if test is not None and test.enabled else told
 
     @field_validator("destinations")
     @classmethod
@@ -1021,15 +1025,26 @@ def _impatient(sources: tuple[SourceSettings, ...], completeness: CompletenessSe
 
 
 def _with_node_tls(destination: DestinationSettings, node: TlsSettings | None) -> DestinationSettings:
-    """Return a destination whose TLS settings are complete: what it does not give is the node's own."""
-    if destination.tls is None or node is None:
-        return destination
+    """Return a destination whose TLS settings are complete."""
+    return destination.model_copy(update={"tls": _completed(destination.tls, node)})
+
+
+def _told_with_node_tls(source: SourceSettings, node: TlsSettings | None) -> SourceSettings:
+    """Return a source that is told of commitments with complete TLS settings."""
+    commitment = source.commitment.model_copy(update={"tls": _completed(source.commitment.tls, node)})
+    return source.model_copy(update={"commitment": commitment})
+
+
+def _completed(tls: DestinationTlsSettings | None, node: TlsSettings | None) -> DestinationTlsSettings | None:
+    """Return TLS settings in which what is not given is the node's own."""
+    if tls is None or node is None:
+        return tls
     given: dict[str, Any] = {}
-    if destination.tls.cert_file is None:
+    if tls.cert_file is None:
         given |= {name: getattr(node, name) for name in ("cert_file", "key_file", "key_password")}
-    if destination.tls.ca_file is None:
+    if tls.ca_file is None:
         given |= {name: getattr(node, name) for name in ("ca_file", "crl_file")}
-    return destination.model_copy(update={"tls": destination.tls.model_copy(update=given)})
+    return tls.model_copy(update=given)
 
 
 def _unreachable(sources: tuple[SourceSettings, ...], receive: ReceiveSettings | None) -> list[str]:

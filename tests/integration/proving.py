@@ -39,7 +39,7 @@ FAST = {"delay_seconds": 0.0, "wait_seconds": 0.3, "timeout_seconds": 0.6}
 class Guard(Node):
     """The node of the delivery tests, with what proof of delivery needs."""
 
-    def __init__(self, folder: Path, *destinations: dict, source: dict | None = None) -> None:
+    def __init__(self, folder: Path, *destinations: dict, source: dict | None = None, tls: dict | None = None) -> None:
         super().__init__(folder, *(destination["name"] for destination in destinations))
         self.port = peers.free_port()
         self.settings = Settings(
@@ -47,6 +47,7 @@ class Guard(Node):
             receive={"host": "127.0.0.1", "port": self.port, "min_free_bytes": 0},
             sources=[{"name": "ct", "ae_titles": ["CT1"], **(source or {})}],
             destinations=list(destinations),
+            tls=tls or {},
         )
         self.proving = Proving(self.database, time.time)
         self.requests = CommitmentRequests(self.database, time.time)

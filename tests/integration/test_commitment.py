@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from pynetdicom import AE, evt
 from pacs_guard.domain.commitment import SOP_CLASS, SOP_INSTANCE
 from pacs_guard.domain.policy import Decision
 from pacs_guard.queue import schema
+from tests.authority import Authority
 from tests.integration import peers
 from tests.integration.proving import CT, Guard, Pacs, destination
 from tests.integration.test_proof import study
@@ -31,13 +33,14 @@ class Modality:
     port: int = field(default_factory=peers.free_port)
     answers: list[int] = field(default_factory=list)
     reports: list[tuple[str, int, set[str], dict[str, int]]] = field(default_factory=list)
+    tls: ssl.SSLContext | None = None
 
     @contextmanager
     def listening(self):
         entity = AE("CT1")
         entity.add_supported_context(SOP_CLASS, scu_role=True, scp_role=True)
         handlers = [(evt.EVT_N_EVENT_REPORT, self._take)]
-        server = entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+        server = entity.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers, ssl_context=self.tls)
         try:
             yield self
         finally:
@@ -75,10 +78,10 @@ class Modality:
         return self.reports[-1]
 
 
-def guard_for(tmp_path, modality: Modality, pacs_port: int, holder: str, **commitment) -> Guard:
+def guard_for(tmp_path, modality: Modality, pacs_port: int, holder: str, *, identity=None, **commitment) -> Guard:
     retry = {"base_seconds": 0.1, "jitter": 0, "max_attempts": 3}
     settings = {"holder": holder, "port": modality.port, "retry": retry, **commitment}
-    return Guard(tmp_path, destination(pacs_port), source={"commitment": settings})
+    return Guard(tmp_path, destination(pacs_port), source={"commitment": settings}, tls=identity)
 
 
 def test_node_vouches_for_what_it_has_and_for_nothing_else(tmp_path):
@@ -192,3 +195,19 @@ def test_source_that_may_not_ask_is_not_offered_the_context(tmp_path):
     modality = Modality()
     with guard_for(tmp_path, modality, peers.free_port(), "refuse").running() as guard:
         assert modality.ask(guard, ["1.2.3"]) is None
+
+
+def test_report_goes_over_tls_where_the_scanner_wants_that(tmp_path):
+    contents, uids = study(1)
+    authority = Authority(tmp_path / "authority")
+    scanner, own = authority.issue("scanner"), authority.issue("guard")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(authority.ca_file))
+    context.load_cert_chain(scanner.cert_file, scanner.key_file)
+    context.verify_mode = ssl.CERT_REQUIRED
+    identity = {**own.as_settings(), "ca_file": str(authority.ca_file)}
+    with Modality(tls=context).listening() as modality:
+        guard = guard_for(tmp_path, modality, peers.free_port(), "node", identity=identity, tls=True)
+        guard.receive(contents[0])
+        with guard.running():
+            modality.ask(guard, uids)
+            assert modality.wait()[1:] == (1, set(uids), {})
