@@ -247,7 +247,7 @@ def _run_deliver(stores: Stores, metrics: RoleMetrics, stop: threading.Event, re
     from pacs_guard.deliver.answerer import Answerer
     from pacs_guard.deliver.deliverer import Deliverer
     from pacs_guard.deliver.notify import Notifier
-    from pacs_guard.deliver.prover import ProofRoom
+    from pacs_guard.deliver.proofroom import ProofRoom
 
     deliverer = Deliverer(stores.settings, stores.spool(), stores.forwarding, metrics, CLOCK)
     notifier = Notifier(stores.settings, stores.outbox, metrics)

@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from pacs_guard.queue.reports import LedgerLine
+from pacs_guard.queue.ledger import LedgerLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -11,7 +11,7 @@ from pacs_guard.domain.lifecycle import ItemState, StudyEvent, StudyState, advan
 from pacs_guard.domain.selftest import routed
 from pacs_guard.errors import LeaseLostError, NotFoundError
 from pacs_guard.queue.auditing import note
-from pacs_guard.queue.proving import ask_for_proof
+from pacs_guard.queue.proofrows import ask_for_proof
 from pacs_guard.queue.rows import ClaimedDelivery, Lease, stored_instance
 from pacs_guard.queue.schema import deliveries, delivery_items, instances, studies
 from pacs_guard.queue.statements import insert_or_ignore

@@ -2,75 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from pacs_guard.domain.lifecycle import ItemState, StudyEvent, StudyState
-from pacs_guard.domain.lifecycle import advance as advance_study
-from pacs_guard.domain.proof import OPEN, Proof, ProofEvent, ProofItem, ProofState, advance, failure_sentence
-from pacs_guard.errors import LeaseLostError, NotFoundError
+from pacs_guard.domain.lifecycle import ItemState
+from pacs_guard.domain.proof import Proof, ProofEvent, ProofState, advance
+from pacs_guard.queue.proofrows import (
+    UNDECIDED,
+    ask_for_proof,
+    ask_later,
+    claimed_proof,
+    deliver_again,
+    fail_delivery,
+    items_of,
+    lock_proof,
+    lock_study,
+    proof_of_transaction,
+    recount,
+    set_instances,
+    set_items,
+    update_proof,
+    why_decided,
+)
 from pacs_guard.queue.rows import Lease
-from pacs_guard.queue.schema import actions, commitments, deliveries, delivery_items, instances, proofs, studies
-from pacs_guard.queue.statements import insert_or_ignore
+from pacs_guard.queue.schema import actions, commitments, deliveries, delivery_items, proofs, studies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from sqlalchemy.engine import Connection, RowMapping
 
     from pacs_guard.domain.commitment import CommitmentReport
-    from pacs_guard.domain.proof import Question
+    from pacs_guard.domain.proof import ProofItem, Question
     from pacs_guard.queue.database import Database
+    from pacs_guard.queue.proofrows import ClaimedProof
 
-_BATCH = 400
 _WAITING = (ProofState.DUE, ProofState.ASKED)
-_UNDECIDED = sa.or_(delivery_items.c.proof.is_(None), delivery_items.c.proof.in_(OPEN))
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedProof:
-    """A delivery whose proof is to be asked for, leased to one asker.
-
-    Attributes
-    ----------
-    delivery_id, study_id : int
-    study_uid : str
-    destination : str
-    state : ProofState
-    attempts : int
-        How often it was asked in vain.
-    items : tuple of ProofItem
-        What is delivered and not decided.
-    delivered : int
-        How many SOP Instance UIDs of the study the destination took, the decided ones included.
-    lease : Lease
-    """
-
-    delivery_id: int
-    study_id: int
-    study_uid: str
-    destination: str
-    state: ProofState
-    attempts: int
-    items: tuple[ProofItem, ...]
-    delivered: int
-    lease: Lease
-
-
-def ask_for_proof(connection: Connection, delivery_id: int, destination: str, now: float) -> None:
-    """Have a destination asked whether it keeps what it took of a study, in the transaction that ends a delivery."""
-    values = {"destination": destination, "state": ProofState.DUE, "attempts": 0, "not_before": now}
-    counts = dict.fromkeys(("pending", "proved", "unproved", "unasked"), 0)
-    connection.execute(
-        insert_or_ignore(connection.dialect, proofs).values(
-            delivery_id=delivery_id, delivered_at=now, **values, **counts
-        )
-    )
-    if _recount(connection, delivery_id):
-        fresh = values | {"delivered_at": now, "settled_at": None, "lease_owner": None, "lease_until": None}
-        connection.execute(sa.update(proofs).where(proofs.c.delivery_id == delivery_id).values(**fresh))
 
 
 class Proving:
@@ -101,8 +69,8 @@ class Proving:
             row = connection.execute(query).mappings().first()
             if row is None:
                 return None
-            _update(connection, row["delivery_id"], lease_owner=owner, lease_until=lease.until)
-            return _claimed(connection, row, lease)
+            update_proof(connection, row["delivery_id"], lease_owner=owner, lease_until=lease.until)
+            return claimed_proof(connection, row, lease)
 
     def release_leases(self, owner_prefix: str) -> None:
         """Give back what an earlier life of the asker had leased."""
@@ -122,7 +90,7 @@ class Proving:
         """
         now = self._clock()
         with self._database.write() as connection:
-            row = _locked(connection, claim)
+            row = lock_proof(connection, claim)
             connection.execute(
                 sa.insert(commitments).values(
                     transaction_uid=transaction_uid,
@@ -132,8 +100,8 @@ class Proving:
                     asked_at=now,
                 )
             )
-            _set_items(connection, claim.delivery_id, items, proof=Proof.ASKED, failure_reason=None)
-            _update(
+            set_items(connection, claim.delivery_id, items, proof=Proof.ASKED, failure_reason=None)
+            update_proof(
                 connection,
                 claim.delivery_id,
                 state=advance(ProofState(row["state"]), ProofEvent.ASKED),
@@ -147,9 +115,9 @@ class Proving:
     def in_vain(self, transaction_uid: str, error: str, *, retry_in: float) -> None:
         """Write down that the destination did not take a request on; a report that comes all the same counts."""
         with self._database.write() as connection:
-            row = _of_transaction(connection, transaction_uid)
+            row = proof_of_transaction(connection, transaction_uid)
             if row is not None and ProofState(row["state"]) is ProofState.ASKED:
-                _again(connection, row, self._clock() + retry_in, last_error=error)
+                ask_later(connection, row, self._clock() + retry_in, last_error=error)
 
     def postpone(
         self, claim: ClaimedProof, error: str | None, *, retry_in: float, question: Question | None = None
@@ -166,11 +134,11 @@ class Proving:
             How it was asked in vain; without, nobody was there to ask, which counts for nothing.
         """
         with self._database.write() as connection:
-            row = _locked(connection, claim)
+            row = lock_proof(connection, claim)
             changes: dict[str, Any] = {"last_error": error, "lease_owner": None, "lease_until": None}
             if question is not None:
                 changes |= {"attempts": claim.attempts + 1, "question": question}
-            _again(connection, row, self._clock() + retry_in, **changes)
+            ask_later(connection, row, self._clock() + retry_in, **changes)
 
     def is_awaited(self, transaction_uid: str) -> bool:
         """Whether no report on a request has come yet."""
@@ -194,17 +162,17 @@ class Proving:
         """
         now = self._clock()
         with self._database.write() as connection:
-            row = _of_transaction(connection, report.transaction_uid)
+            row = proof_of_transaction(connection, report.transaction_uid)
             if row is None or row["destination"] not in destinations:
                 return False
-            known = connection.execute(_items(row["delivery_id"])).mappings().all()
+            known = connection.execute(items_of(row["delivery_id"])).mappings().all()
             by_uids = {(item["sop_class_uid"], item["sop_uid"]): item["id"] for item in known}
             keys = [by_uids.get((one.sop_class_uid, one.sop_uid)) for one in report.committed]
             changes = {"proof": Proof.PROVED, "proved_at": now, "failure_reason": None, "error": None}
-            _mark(connection, row["delivery_id"], keys, late=True, **changes)
+            set_instances(connection, row["delivery_id"], keys, late=True, **changes)
             for reference, reason in report.failed:
                 denied = [by_uids.get((reference.sop_class_uid, reference.sop_uid))]
-                _mark(connection, row["delivery_id"], denied, proof=Proof.DENIED, failure_reason=reason)
+                set_instances(connection, row["delivery_id"], denied, proof=Proof.DENIED, failure_reason=reason)
             connection.execute(
                 sa.update(commitments)
                 .where(commitments.c.transaction_uid == report.transaction_uid)
@@ -235,41 +203,41 @@ class Proving:
         now = self._clock()
         delivery_id = claim.delivery_id
         with self._database.write() as connection:
-            study = _locked_study(connection, claim.study_id)
+            study = lock_study(connection, claim.study_id)
             if resend or failed:  # in the order in which deliveries lock their rows
                 connection.execute(sa.select(deliveries.c.id).where(deliveries.c.id == delivery_id).with_for_update())
-            row = _locked(connection, claim)
-            _set_items(connection, delivery_id, proved, proof=Proof.PROVED, proved_at=now, failure_reason=None)
-            _set_items(connection, delivery_id, denied, proof=Proof.DENIED, failure_reason=None)
-            _set_items(connection, delivery_id, unasked, proof=Proof.UNASKED)
+            row = lock_proof(connection, claim)
+            set_items(connection, delivery_id, proved, proof=Proof.PROVED, proved_at=now, failure_reason=None)
+            set_items(connection, delivery_id, denied, proof=Proof.DENIED, failure_reason=None)
+            set_items(connection, delivery_id, unasked, proof=Proof.UNASKED)
             for item in unproved:
-                _set_items(connection, delivery_id, [item], proof=Proof.UNPROVED, error=_sentence(item, why))
+                set_items(connection, delivery_id, [item], proof=Proof.UNPROVED, error=why_decided(item, why))
             changes: dict[str, Any]
             for item in failed:
-                changes = {"state": ItemState.FAILED, "proof": Proof.UNPROVED, "error": _sentence(item, why)}
-                _set_items(connection, delivery_id, [item], **changes)
+                changes = {"state": ItemState.FAILED, "proof": Proof.UNPROVED, "error": why_decided(item, why)}
+                set_items(connection, delivery_id, [item], **changes)
             for item in resend:
                 changes = {"state": ItemState.PENDING, "attempts": 0, "proof": None, "resends": item.resends + 1}
-                _set_items(connection, delivery_id, [item], error=_sentence(item, why), **changes)
+                set_items(connection, delivery_id, [item], error=why_decided(item, why), **changes)
             if resend:
-                _deliver_again(connection, delivery_id, study, now)
+                deliver_again(connection, delivery_id, study, now)
             elif failed:
-                _fail_delivery(connection, delivery_id, study, now)
+                fail_delivery(connection, delivery_id, study, now)
             return self._settle(connection, row, now)
 
     def _settle(self, connection: Connection, row: RowMapping, now: float) -> bool:
         """Settle a proof if all is decided, have its asker look at it if something was denied; return what is left."""
         delivery_id, state = row["delivery_id"], ProofState(row["state"])
-        pending = _recount(connection, delivery_id)
+        pending = recount(connection, delivery_id)
         if not pending:
             settled = {"state": advance(state, ProofEvent.ALL_DECIDED), "settled_at": now}
-            _update(connection, delivery_id, lease_owner=None, lease_until=None, **settled)
+            update_proof(connection, delivery_id, lease_owner=None, lease_until=None, **settled)
             return False
         denied = sa.select(sa.func.count()).where(
             delivery_items.c.delivery_id == delivery_id, delivery_items.c.proof == Proof.DENIED
         )
         if connection.execute(denied).scalar_one():
-            _update(connection, delivery_id, state=advance(state, ProofEvent.REPORTED_IN_PART), not_before=now)
+            update_proof(connection, delivery_id, state=advance(state, ProofEvent.REPORTED_IN_PART), not_before=now)
         return True
 
     def give_up_unconfigured(self, destinations: Sequence[str], *, grace_seconds: float = 0.0) -> list[int]:
@@ -298,7 +266,7 @@ class Proving:
                     .where(
                         delivery_items.c.delivery_id == row["delivery_id"],
                         delivery_items.c.state == ItemState.DELIVERED,
-                        _UNDECIDED,
+                        UNDECIDED,
                     )
                     .values(proof=Proof.UNPROVED, error=error)
                 )
@@ -333,7 +301,7 @@ class Proving:
         return count
 
     def _reset(self, connection: Connection, study_id: int, decided: Sequence[Proof], **changes: Any) -> int:
-        _locked_study(connection, study_id)
+        lock_study(connection, study_id)
         query = sa.select(deliveries.c.id, deliveries.c.destination).where(deliveries.c.study_id == study_id)
         count = 0
         for delivery_id, destination in connection.execute(query).all():
@@ -363,150 +331,3 @@ class Proving:
             .order_by(proofs.c.not_before, proofs.c.delivery_id)
             .limit(1)
         )
-
-
-def _items(delivery_id: int) -> sa.Select[Any]:
-    columns = (delivery_items.c.proof, delivery_items.c.failure_reason, delivery_items.c.resends)
-    return (
-        sa.select(instances, *columns)
-        .join(delivery_items, delivery_items.c.instance_id == instances.c.id)
-        .where(delivery_items.c.delivery_id == delivery_id, delivery_items.c.state == ItemState.DELIVERED)
-        .order_by(instances.c.id)
-    )
-
-
-def _claimed(connection: Connection, row: RowMapping, lease: Lease) -> ClaimedProof:
-    found = connection.execute(_items(row["delivery_id"])).mappings().all()
-    counts: dict[str, int] = {}
-    for item in found:
-        counts[item["sop_uid"]] = counts.get(item["sop_uid"], 0) + 1
-    undecided = {None, *OPEN}
-    return ClaimedProof(
-        delivery_id=row["delivery_id"],
-        study_id=row["study_id"],
-        study_uid=row["study_uid"],
-        destination=row["destination"],
-        state=ProofState(row["state"]),
-        attempts=row["attempts"],
-        items=tuple(_item(item, counts) for item in found if item["proof"] in undecided),
-        delivered=len(counts),
-        lease=lease,
-    )
-
-
-def _item(row: RowMapping, counts: dict[str, int]) -> ProofItem:
-    return ProofItem(
-        instance_id=row["id"],
-        series_uid=row["series_uid"],
-        sop_class_uid=row["sop_class_uid"],
-        sop_uid=row["sop_uid"],
-        proof=Proof(row["proof"]) if row["proof"] is not None else None,
-        reason=row["failure_reason"],
-        resends=row["resends"],
-        is_ambiguous=counts[row["sop_uid"]] > 1,
-    )
-
-
-def _sentence(item: ProofItem, why: str) -> str:
-    if item.is_ambiguous:
-        return "the destination was sent other content under the same SOP Instance UID too"
-    if item.reason is not None:
-        return failure_sentence(item.reason)
-    return "the destination does not list it" if item.proof is Proof.DENIED else why
-
-
-def _locked(connection: Connection, claim: ClaimedProof) -> RowMapping:
-    query = sa.select(proofs).where(proofs.c.delivery_id == claim.delivery_id).with_for_update()
-    row = connection.execute(query).mappings().one()
-    if row["lease_owner"] != claim.lease.owner:
-        raise LeaseLostError(f"the proof of study {claim.study_id} at {claim.destination} changed meanwhile")
-    return row
-
-
-def _locked_study(connection: Connection, study_id: int) -> RowMapping:
-    row = connection.execute(sa.select(studies).where(studies.c.id == study_id).with_for_update()).mappings().first()
-    if row is None:
-        raise NotFoundError(f"there is no study {study_id}")
-    return row
-
-
-def _of_transaction(connection: Connection, transaction_uid: str) -> RowMapping | None:
-    query = (
-        sa.select(proofs)
-        .join(commitments, commitments.c.delivery_id == proofs.c.delivery_id)
-        .where(commitments.c.transaction_uid == transaction_uid)
-        .with_for_update(of=proofs)
-    )
-    return connection.execute(query).mappings().first()
-
-
-def _again(connection: Connection, row: RowMapping, at: float, **changes: Any) -> None:
-    state = advance(ProofState(row["state"]), ProofEvent.ASKED_IN_VAIN)
-    _update(connection, row["delivery_id"], state=state, not_before=at, **changes)
-
-
-def _update(connection: Connection, delivery_id: int, **changes: Any) -> None:
-    connection.execute(sa.update(proofs).where(proofs.c.delivery_id == delivery_id).values(**changes))
-
-
-def _set_items(connection: Connection, delivery_id: int, items: Iterable[ProofItem], **changes: Any) -> None:
-    """Change items that were claimed, unless they were decided or sent again meanwhile."""
-    _mark(connection, delivery_id, [item.instance_id for item in items], **changes)
-
-
-def _mark(
-    connection: Connection, delivery_id: int, instance_ids: Iterable[int | None], *, late: bool = False, **changes: Any
-) -> None:
-    """Change items that are not decided, or with `late` were given up; a proof that comes late is a proof."""
-    open_ = sa.or_(_UNDECIDED, delivery_items.c.proof == Proof.UNPROVED) if late else _UNDECIDED
-    wanted = [instance_id for instance_id in instance_ids if instance_id is not None]
-    for start in range(0, len(wanted), _BATCH):  # a statement takes only so many parameters
-        connection.execute(
-            sa.update(delivery_items)
-            .where(
-                delivery_items.c.delivery_id == delivery_id,
-                delivery_items.c.instance_id.in_(wanted[start : start + _BATCH]),
-                delivery_items.c.state == ItemState.DELIVERED,
-                open_,
-            )
-            .values(**changes)
-        )
-
-
-def _recount(connection: Connection, delivery_id: int) -> int:
-    """Count a delivery's items by what is known of them, and return how many are not decided."""
-    query = (
-        sa.select(delivery_items.c.proof, sa.func.count())
-        .where(delivery_items.c.delivery_id == delivery_id, delivery_items.c.state == ItemState.DELIVERED)
-        .group_by(delivery_items.c.proof)
-    )
-    found: dict[str | None, int] = dict(connection.execute(query).tuples().all())
-    pending = sum(found.get(proof, 0) for proof in (None, *OPEN))
-    counts = {str(proof): found.get(proof, 0) for proof in (Proof.PROVED, Proof.UNPROVED, Proof.UNASKED)}
-    _update(connection, delivery_id, pending=pending, **counts)
-    return pending
-
-
-def _deliver_again(connection: Connection, delivery_id: int, study: RowMapping, now: float) -> None:
-    """Queue what a destination does not have once more; a study that is not on its way is queued when it is cleared."""
-    state = StudyState(study["state"])
-    if state in {StudyState.DELIVERED, StudyState.FAILED}:
-        again = advance_study(state, StudyEvent.RETRIED)
-        connection.execute(sa.update(studies).where(studies.c.id == study["id"]).values(state=again, finished_at=None))
-    connection.execute(
-        sa.update(deliveries)
-        .where(deliveries.c.id == delivery_id, deliveries.c.state != ItemState.PENDING)
-        .values(state=ItemState.PENDING, attempts=0, not_before=now, finished_at=None)
-    )
-
-
-def _fail_delivery(connection: Connection, delivery_id: int, study: RowMapping, now: float) -> None:
-    """List what a destination will never vouch for; a delivery that is under way ends as failed by itself."""
-    ended = connection.execute(
-        sa.update(deliveries)
-        .where(deliveries.c.id == delivery_id, deliveries.c.state == ItemState.DELIVERED)
-        .values(state=ItemState.FAILED)
-    ).rowcount
-    if ended and StudyState(study["state"]) is StudyState.DELIVERED:
-        failed = advance_study(StudyState.DELIVERED, StudyEvent.GIVEN_UP)
-        connection.execute(sa.update(studies).where(studies.c.id == study["id"]).values(state=failed, finished_at=now))

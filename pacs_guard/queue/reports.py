@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from pacs_guard.domain.lifecycle import ItemState, StudyState
-from pacs_guard.domain.proof import OPEN, Proof, ProofState
+from pacs_guard.domain.proof import Proof, ProofState
 from pacs_guard.queue.assessing import ASSOCIATION_STALE_SECONDS
 from pacs_guard.queue.bypass import active_bypasses
+from pacs_guard.queue.ledger import DELIVERED, HELD, LedgerLine, answered, placed_by_source
 from pacs_guard.queue.rows import Outcome
 from pacs_guard.queue.schema import (
     actions,
@@ -25,7 +26,6 @@ from pacs_guard.queue.schema import (
     refusals,
     results,
     studies,
-    tallies,
 )
 
 if TYPE_CHECKING:
@@ -34,61 +34,6 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from pacs_guard.queue.database import Database
-
-
-@dataclass(frozen=True, slots=True)
-class LedgerLine:
-    """Where the acknowledged instances of one source are.
-
-    Attributes
-    ----------
-    source : str
-    received : int
-        Instances answered 0x0000 that were new; counted when they were answered, apart from what follows.
-    delivered : int
-        Every destination has them; the sum of the four that follow.
-    proved : int
-        Every destination that can be asked vouches for them.
-    proving : int
-        At least one destination is still to be asked, or to answer, and all others proved.
-    unproved : int
-        At least one destination gave no proof.
-    unasked : int
-        No destination is to be asked, or can be.
-    held : int
-        In quarantine, or rejected by a person.
-    waiting : int
-        For more instances, a verdict, or a destination.
-    failed : int
-        Given up on for at least one destination, and listed.
-    missing : int
-        Not delivered, and their bytes are gone from the spool.
-    duplicates : int
-        Answered 0x0000 without being stored, as they were here already.
-    refused : int
-        Answered with a failure.
-    """
-
-    source: str
-    received: int = 0
-    delivered: int = 0
-    proved: int = 0
-    proving: int = 0
-    unproved: int = 0
-    unasked: int = 0
-    held: int = 0
-    waiting: int = 0
-    failed: int = 0
-    missing: int = 0
-    duplicates: int = 0
-    refused: int = 0
-
-    @property
-    def adds_up(self) -> bool:
-        """Whether every acknowledged instance is somewhere."""
-        known = self.proved + self.proving + self.unproved + self.unasked
-        whole = self.received == self.delivered + self.held + self.waiting + self.failed
-        return self.missing == 0 and whole and self.delivered == known
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +99,6 @@ _STAGES = {
     "deliver": ((StudyState.FORWARDING,), studies.c.decided_at),
     "held": ((StudyState.HELD,), studies.c.decided_at),
 }
-_HELD = (StudyState.HELD, StudyState.REJECTED)
-_DELIVERED = ("proved", "proving", "unproved", "unasked")
 
 
 class Reports:
@@ -175,11 +118,11 @@ class Reports:
     def ledger(self) -> list[LedgerLine]:
         """Return one line for each source."""
         with self._database.read() as connection:
-            answered = _answered(connection)
-            placed = _placed(connection)
+            told = answered(connection)
+            placed = placed_by_source(connection)
         lines = []
-        for source in sorted(set(answered) | set(placed)):
-            outcomes, places = answered.get(source, {}), placed.get(source, {})
+        for source in sorted(set(told) | set(placed)):
+            outcomes, places = told.get(source, {}), placed.get(source, {})
             lines.append(
                 LedgerLine(
                     source=source,
@@ -197,7 +140,7 @@ class Reports:
         Both are seconds since the epoch. Duplicates are not counted by time.
         """
         with self._database.read() as connection:
-            placed = _placed(connection, (start, end))
+            placed = placed_by_source(connection, (start, end))
             counted = (
                 sa.select(refusals.c.source, sa.func.count())
                 .where(refusals.c.refused_at >= start, refusals.c.refused_at < end)
@@ -207,7 +150,7 @@ class Reports:
         lines = []
         for source in sorted(set(placed) | set(refused)):
             places = placed.get(source, {})
-            received = sum(count for name, count in places.items() if name not in _DELIVERED)
+            received = sum(count for name, count in places.items() if name not in DELIVERED)
             lines.append(LedgerLine(source=source, received=received, refused=refused.get(source, 0), **places))
         return lines
 
@@ -223,7 +166,7 @@ class Reports:
             held = connection.execute(
                 sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(instances.c.length), 0))
                 .join(studies)
-                .where(studies.c.state.in_(_HELD), instances.c.purged_at.is_(None))
+                .where(studies.c.state.in_(HELD), instances.c.purged_at.is_(None))
             ).one()
             depth, oldest = _stages(connection, now)
             return QueueGauges(
@@ -284,60 +227,6 @@ class Reports:
         )
         with self._database.read() as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
-
-
-def _answered(connection: Connection) -> dict[str, dict[str, int]]:
-    found: dict[str, dict[str, int]] = {}
-    for source, outcome, count in connection.execute(
-        sa.select(tallies.c.source, tallies.c.outcome, tallies.c.instances)
-    ):
-        found.setdefault(source, {})[outcome] = count
-    return found
-
-
-def _placed(connection: Connection, received: tuple[float, float] | None = None) -> dict[str, dict[str, int]]:
-    """Count every instance in exactly one place, by source; of those received in a time, if one is given."""
-    items = (
-        sa.select(
-            delivery_items.c.instance_id,
-            _number(delivery_items.c.state == ItemState.PENDING).label("pending"),
-            _number(delivery_items.c.state == ItemState.FAILED).label("failed"),
-            _number(delivery_items.c.proof == Proof.PROVED).label("proved"),
-            _number(delivery_items.c.proof == Proof.UNPROVED).label("unproved"),
-            _number(sa.or_(delivery_items.c.proof.is_(None), delivery_items.c.proof.in_(OPEN))).label("proving"),
-        )
-        .group_by(delivery_items.c.instance_id)
-        .subquery()
-    )
-    delivered = sa.and_(items.c.pending == 0, items.c.failed == 0)
-    place = sa.case(
-        (sa.and_(delivered, items.c.unproved > 0), "unproved"),
-        (sa.and_(delivered, items.c.proving > 0), "proving"),
-        (sa.and_(delivered, items.c.proved > 0), "proved"),
-        (delivered, "unasked"),
-        (instances.c.missing, "missing"),
-        (sa.and_(items.c.pending == 0, items.c.failed > 0), "failed"),
-        (studies.c.state.in_(_HELD), "held"),
-        else_="waiting",
-    )
-    query = (
-        sa.select(instances.c.source, place.label("place"), sa.func.count())
-        .select_from(instances.join(studies).outerjoin(items, items.c.instance_id == instances.c.id))
-        .group_by(instances.c.source, place)
-    )
-    if received is not None:
-        query = query.where(instances.c.received_at >= received[0], instances.c.received_at < received[1])
-    found: dict[str, dict[str, int]] = {}
-    for source, name, count in connection.execute(query):
-        places = found.setdefault(source, {})
-        places[name] = count
-        if name in _DELIVERED:
-            places["delivered"] = places.get("delivered", 0) + count
-    return found
-
-
-def _number(condition: sa.ColumnElement[bool]) -> Any:
-    return sa.func.sum(sa.case((condition, 1), else_=0))
 
 
 def _stages(connection: Connection, now: float) -> tuple[dict[str, int], dict[str, float]]:

@@ -14,7 +14,7 @@ from pynetdicom import AE, build_role, evt
 from pacs_guard.config import Settings
 from pacs_guard.deliver.answerer import Answerer
 from pacs_guard.deliver.deliverer import Deliverer
-from pacs_guard.deliver.prover import ProofRoom
+from pacs_guard.deliver.proofroom import ProofRoom
 from pacs_guard.domain.commitment import SOP_CLASS, SOP_INSTANCE
 from pacs_guard.queue import schema
 from pacs_guard.queue.commitment import CommitmentRequests

@@ -52,8 +52,8 @@ def test_sources_and_destinations_change_without_dropping_an_association(tmp_pat
         edit(node.config, "lease_seconds = 5", "lease_seconds = 6")
         edit(node.config, 'log_level = "info"', 'log_level = "debug"')
         shown = node.command("reload").stdout
-        assert "receive: changed ops.log_level, sources[ct-2]\n" in shown
-        assert "deliver: changed destinations[archive], ops.log_level\n" in shown
+        assert "receive: changed destinations[archive], ops.log_level, sources[ct-2]\n" in shown
+        assert "deliver: changed destinations[archive], ops.log_level, sources[ct-2]\n" in shown
         assert "ops.log_level, sources[ct-2]; NEEDS A RESTART FOR detect.lease_seconds" in shown
 
         assert association.send_c_store(before[1]).Status == 0x0000
@@ -93,8 +93,8 @@ def _serves_fewer_destinations(node) -> None:
     text = node.config.read_text().replace("A TITLE THAT IS TOO LONG", "CT3").replace('mode = "off"\n', "")
     node.config.write_text(text[: text.index('[[destinations]]\nname = "archive"')])
     shown = node.command("reload").stdout
-    assert "receive: changed sources[ct-2].ae_titles\n" in shown
-    assert "deliver: changed destinations[archive]\n" in shown
+    assert "receive: changed destinations[archive], sources[ct-2].ae_titles\n" in shown
+    assert "deliver: changed destinations[archive], sources[ct-2].ae_titles\n" in shown
     assert 'last_reload_successful{role="receive"} 1.0' in node.metrics()
     assert node.process.poll() is None
 

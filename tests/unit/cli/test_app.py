@@ -56,7 +56,7 @@ def test_help_names_every_command_and_loads_nothing_heavy(command):
 def test_the_ledger_of_an_empty_node_adds_up(config):
     done = run("ledger", "--config", config, "--json")
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {"adds_up": True, "sources": [], "given_up": [], "problems": []}
+    assert json.loads(done.stdout) == {"adds_up": True, "sources": [], "given_up": [], "unproved": [], "problems": []}
 
 
 def test_a_missing_configuration_says_where_it_was_looked_for(tmp_path):

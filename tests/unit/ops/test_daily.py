@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime
 import pytest
 
 from pacs_guard.ops.daily import DailyReport, as_html, as_text, bounds, is_due, make_report, write_report
-from pacs_guard.queue.reports import LedgerLine
+from pacs_guard.queue.ledger import LedgerLine
 
 LINES = (
     LedgerLine("ct-1", received=10, delivered=7, proved=5, unproved=1, proving=1, held=2, waiting=1),

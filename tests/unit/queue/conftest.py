@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pacs_guard.domain.lifecycle import StudyState
-    from pacs_guard.queue.proving import ClaimedProof
+    from pacs_guard.queue.proofrows import ClaimedProof
     from pacs_guard.queue.rows import ClaimedDelivery, Outcome
 
 RULE = CompletenessRule(quiet_seconds=30, longest_wait_seconds=1800)

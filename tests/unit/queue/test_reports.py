@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 
-from pacs_guard.queue.reports import LedgerLine
+from pacs_guard.queue.ledger import LedgerLine
 from pacs_guard.queue.rows import DeliveredItem
 from pacs_guard.queue.schema import association_studies, delivery_items, instances
 
