@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from pacs_guard.cli.configuration import settings_from
 from pacs_guard.cli.wiring import CLOCK, open_stores
+from pacs_guard.domain.labels import Label
 from pacs_guard.errors import ConfigurationError, SpoolError
 from pacs_guard.queue.reviewed import presumed_clean, reviewed_studies
 
@@ -57,14 +59,17 @@ def write_labelled(studies: Iterable[ReviewedStudy], spool: StoredFiles, to: Pat
 
 
 def collect_clean(config: Path | None, to: Path, *, source: str | None, limit: int | None) -> None:
-    """Copy what passed, or was suspected in shadow mode and nobody confirmed, into a folder for each patient.
+    """Copy what passed, was suspected in shadow mode, or was cleared by a person, into a folder for each patient.
 
     What is there already stays, so that a folder grows beyond what the spool keeps.
     """
     stores = open_stores(settings_from(config))
     spool, count, before = stores.spool(), 0, {one.name for one in to.glob("*/study-*")}
-    for study in presumed_clean(stores.database, source=source, suspected=True, limit=limit):
-        if f"study-{study.id}" in before:
+    reviewed = (one for one in reviewed_studies(stores.database, stores.review) if one.label is Label.CLEAN)
+    passed = presumed_clean(stores.database, source=source, suspected=True, limit=limit)
+    for study in chain(reviewed, passed):
+        mine = source is None or any(one.source == source for one in study.instances)
+        if not study.instances or not mine or f"study-{study.id}" in before:
             continue
         folder = to / patient_folder(spool.absolute(study.instances[0]), study.instances[0].key.study_uid)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -23,10 +23,9 @@ from pacs_guard.domain.policy import Decision, Judgement
 from pacs_guard.domain.verdict import Finding, FindingKind, SeriesResult, Verdict
 from pacs_guard.queue.assessing import Assessment
 from pacs_guard.queue.intake import Intake
-from pacs_guard.simulate import write_series
 from tests.integration.node import write_config
 from tests.integration.peers import wait_until
-from tests.training.labelling import altered, clean, is_held_back, with_patient
+from tests.training.labelling import altered, clean, is_held_back, write_patient
 
 BY = {"who": "Dr. Jones", "reason": "as agreed"}
 EXTRA = """
@@ -48,11 +47,11 @@ class Node:
         self._intake = Intake(self.stores.database, CLOCK, "test")
         self._number = 0
 
-    def receive(self, volume) -> int:
-        """Take a series in, as if it had been sent, and return its study's id."""
+    def receive(self, number: int, volume, places=()) -> tuple[int, list[dict]]:
+        """Take a patient's series in as if it had been sent, and return its study's id and its places."""
         self._number += 1
         folder = self.spool / "instances" / str(self._number)
-        write_series(volume, folder)
+        uid, found = write_patient(volume, places, number, folder)
         association = f"a{self._number}"
         self._intake.open_association(association, calling_ae="CT1", address="127.0.0.1", source="ct-1")
         for instance in find_instances([folder])[0]:
@@ -62,9 +61,9 @@ class Node:
         self._intake.close_association(association)
         rule = CompletenessRule(0.001, 1.0)
         wait_until(lambda: self.stores.assessing.complete_quiet(rule), seconds=5, what="a whole study")
-        return self.stores.review.find(volume.study_uid)
+        return self.stores.review.find(uid), found
 
-    def decide(self, volume, places, verdict: Verdict) -> None:
+    def decide(self, places, verdict: Verdict) -> None:
         """Judge the study that waits, with findings at `places`."""
         suspected = verdict is Verdict.SUSPECTED
         found = tuple(
@@ -73,7 +72,7 @@ class Node:
             )
             for one in places
         )
-        series = SeriesResult(volume.series_uid, verdict, "noise", score=9.0, findings=found)
+        series = SeriesResult("1.2", verdict, "noise", score=9.0, findings=found)
         judgement = Judgement(Decision.QUARANTINE if suspected else Decision.FORWARD, verdict, "noise")
         claimed = self.stores.assessing.claim("test", 60)
         self.stores.assessing.decide(claimed, Assessment(judgement, (series,), {"forensic": "1"}, None, CLOCK()))
@@ -81,9 +80,8 @@ class Node:
     def review(self, number: int, kind: str) -> None:
         """Receive a phantom that a person rejects or releases, or that passes."""
         volume, places = altered(number) if kind == "reject" else (clean(number), [])
-        volume = with_patient(volume, number)
-        study = self.receive(volume)
-        self.decide(volume, places, Verdict.CLEAN if kind == "passes" else Verdict.SUSPECTED)
+        study, found = self.receive(number, volume, places)
+        self.decide(found, Verdict.CLEAN if kind == "passes" else Verdict.SUSPECTED)
         if kind == "reject":
             self.stores.review.reject(study, **BY)
         elif kind == "release":
@@ -168,17 +166,17 @@ def test_a_promotion_waits_for_the_study_under_way_and_a_rollback_brings_back_th
     thread.start()
     version = proposal["version"]
     try:
-        first = node.receive(with_patient(clean(901), 901))
+        first, _ = node.receive(901, clean(901))
         assert started.wait(30)
         promote_model(node.config, "forensic", version, wait_seconds=0.0, **BY)
         assert "is at a study and has not taken it yet" in capsys.readouterr().out
         go_on.set()
         judged(node, first)
-        second = node.receive(with_patient(clean(902), 902))
+        second, _ = node.receive(902, clean(902))
         judged(node, second)
         roll_back_model(node.config, "forensic", wait_seconds=20.0, **BY)
         assert "here:detect: judges by" in capsys.readouterr().out
-        third = node.receive(with_patient(clean(903), 903))
+        third, _ = node.receive(903, clean(903))
         judged(node, third)
     finally:
         go_on.set()
