@@ -54,6 +54,7 @@ class RoleMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self._of_instance: dict[tuple[str, str, int], tuple[Counter, Counter, Histogram]] = {}
         self._accepted = Counter(
             "pacs_guard_associations_accepted", "Associations accepted.", ["source"], registry=registry
         )
@@ -137,9 +138,17 @@ class RoleMetrics:
 
     def instance(self, source: str, outcome: str, status: int, length: int, seconds: float) -> None:
         """Count an answered instance."""
-        self._instances.labels(source, outcome, f"0x{status:04X}").inc()
-        self._bytes.labels(source, outcome).inc(length)
-        self._receive.labels(source).observe(seconds)
+        key = source, outcome, status
+        if key not in self._of_instance:  # kept, as a look-up of labels takes longer than counting
+            self._of_instance[key] = (
+                self._instances.labels(source, outcome, f"0x{status:04X}"),
+                self._bytes.labels(source, outcome),
+                self._receive.labels(source),
+            )
+        instances, volume, duration = self._of_instance[key]
+        instances.inc()
+        volume.inc(length)
+        duration.observe(seconds)
 
     def certificate(self, source: str, expires: float) -> None:
         """Note until when a source's certificate holds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ SOP_CLASS_NOT_SUPPORTED = 0x0122
 OUT_OF_RESOURCES = 0xA700
 
 _LONGEST_COMMENT = 64
+_LOGGER = logging.getLogger("pacs_guard.receive")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +161,16 @@ class Storage:
         if outcome is Outcome.CONFLICT:
             log = self._log_of(reception).bind(study=identity.study_uid)
             log.warning("instance stored; another one has its SOP Instance UID and other content")
-        self._log.debug(
-            "instance received",
-            association=reception.request.sender.association_id,
-            source=instance.source,
-            instance=identity.sop_uid,
-            study=identity.study_uid,
-            outcome=str(outcome),
-            length=reception.length,
-        )
+        if _LOGGER.isEnabledFor(logging.DEBUG):  # asked first: to put together what nobody wants takes too long here
+            self._log.debug(
+                "instance received",
+                association=reception.request.sender.association_id,
+                source=instance.source,
+                instance=identity.sop_uid,
+                study=identity.study_uid,
+                outcome=str(outcome),
+                length=reception.length,
+            )
         self._count(reception, outcome, SUCCESS)
         return Answer(SUCCESS)
 

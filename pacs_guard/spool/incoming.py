@@ -78,12 +78,12 @@ class IncomingFile:
         self._path = f"{root}/incoming/{os.urandom(16).hex()}.part"
         self._digest = hashlib.sha256()
         self._head = b""  # of the data set, so that looking at it reads nothing back
+        self._preamble = preamble  # until it is written, together with what follows it
         self._gathered = bytearray()
         self.offset = len(preamble)
         self.length = 0
         try:
             self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            self._put(preamble)
         except OSError as error:
             raise translated(error, "a received instance cannot be stored") from error
 
@@ -102,9 +102,8 @@ class IncomingFile:
         self.length += len(data)
         if len(data) < _SMALL and len(self._gathered) < _ENOUGH:
             self._gathered += data
-            return
-        self._flush()
-        self._append(data)
+        else:
+            self._append(data)
 
     @property
     def sha256(self) -> str:
@@ -173,23 +172,31 @@ class IncomingFile:
         Path(self._path).unlink(missing_ok=True)
 
     def _flush(self) -> None:
-        if self._gathered:
-            gathered, self._gathered = self._gathered, bytearray()
-            self._append(gathered)
+        if self._gathered or self._preamble:
+            self._append(b"")
 
-    def _append(self, data: bytes | bytearray | memoryview) -> None:
+    def _append(self, data: bytes | memoryview) -> None:
+        """Write what was gathered and `data`, in one system call."""
+        preamble, self._preamble = self._preamble, b""
+        gathered, self._gathered = self._gathered, bytearray()
         try:
-            self._put(data)
+            _write_all(self._descriptor, [part for part in (preamble, gathered, data) if part])
         except OSError as error:
             raise translated(error, "a received instance cannot be stored") from error
-        self._digest.update(data)
-
-    def _put(self, data: bytes | bytearray | memoryview) -> None:
-        written = os.write(self._descriptor, data)
-        while written < len(data):  # a disk that is nearly full takes a part first
-            written += os.write(self._descriptor, memoryview(data)[written:])
+        for part in (gathered, data):
+            self._digest.update(part)
 
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
+
+
+def _write_all(descriptor: int, parts: list[bytes | bytearray | memoryview]) -> None:
+    written = os.writev(descriptor, parts)
+    left = sum(map(len, parts)) - written
+    if not left:
+        return
+    rest = memoryview(b"".join(parts))[written:]  # a disk that is nearly full takes a part first
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]

@@ -49,7 +49,7 @@ FAILING: dict[str, tuple[tuple[str, str], ...]] = {
         ("os:fsync", "EIO"),
         ("os:fsync", "ENOSPC"),
         ("os:rename", "ENOSPC"),
-        ("os:write", "ENOSPC"),
+        ("os:writev", "ENOSPC"),
         (COMMIT, "database or disk is full"),
     ),
     OPS: ((COMMIT, "disk I/O error"),),

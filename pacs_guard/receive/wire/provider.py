@@ -137,8 +137,21 @@ class WireProvider(DULServiceProvider):
             self._go_on()
         elif self._wait(library_serves=library_serves):
             self._read()
+            while self._may_read_on() and self._wait(library_serves=False):
+                self._read()
         elif self.state_machine.current_state == _AWAITS_CLOSE and self.socket is not None:
             self.socket.close()
+
+    def _may_read_on(self) -> bool:
+        """Whether all that came was fragments of a data set, so that nobody but the network has anything to say."""
+        return (
+            self._parsed is None
+            and self._messages is not None
+            and self._messages.is_receiving
+            and self.event_queue.empty()
+            and self.to_provider_queue.empty()
+            and not self._kill_thread
+        )
 
     def _wait(self, *, library_serves: bool) -> bool:
         """Wait until there is something to do; return whether that is to read."""
