@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pydicom._uid_dict import UID_dictionary
-from pydicom.uid import UID
+from pydicom.uid import UID, ExplicitVRLittleEndian
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import (
@@ -90,6 +90,9 @@ def supported_contexts(
 ) -> list[PresentationContext]:
     """Return the presentation contexts that the node supports, among the abstract syntaxes that are proposed.
 
+    Each has those transfer syntaxes only that are proposed with it: the library takes long to note one, and a peer may
+    propose 128 contexts.
+
     Parameters
     ----------
     proposed : iterable of PresentationContext
@@ -98,15 +101,22 @@ def supported_contexts(
     storage : bool
         Whether the peer may store at all.
     """
-    abstract_syntaxes = {str(context.abstract_syntax) for context in proposed}
-    supported = []
-    for uid in sorted(abstract_syntaxes):
-        if uid == VERIFICATION or (storage and is_stored(uid, unknown=unknown)):
-            context = PresentationContext()
-            context.abstract_syntax = UID(uid)
-            context.transfer_syntax = [UID(syntax) for syntax in sorted(TRANSFER_SYNTAXES)]
-            supported.append(context)
-    return supported
+    wanted: dict[str, set[str]] = {}
+    for context in proposed:
+        wanted.setdefault(str(context.abstract_syntax), set()).update(map(str, context.transfer_syntax))
+    return [
+        _supported(uid, sorted(syntaxes & TRANSFER_SYNTAXES))
+        for uid, syntaxes in sorted(wanted.items())
+        if uid == VERIFICATION or (storage and is_stored(uid, unknown=unknown))
+    ]
+
+
+def _supported(sop_class_uid: str, syntaxes: list[str]) -> PresentationContext:
+    context = PresentationContext()
+    context.abstract_syntax = UID(sop_class_uid)
+    # where none can be kept, the peer is told that it is its transfer syntaxes that are not supported
+    context.transfer_syntax = [UID(syntax) for syntax in syntaxes or [ExplicitVRLittleEndian]]
+    return context
 
 
 def needs_service_class(sop_class_uid: str) -> bool:

@@ -6,6 +6,7 @@ import sys
 import pytest
 from pydicom import uid
 from pynetdicom import build_context
+from pynetdicom.presentation import negotiate_as_acceptor
 
 from pacs_guard.receive.negotiation import (
     STORAGE_SOP_CLASSES,
@@ -79,8 +80,16 @@ def test_only_what_is_proposed_is_supported_and_once():
     proposed = [build_context(sop_class) for sop_class in ("1.2.840.10008.1.1", "1.2.840.10008.5.1.4.1.1.2") * 2]
     supported = supported_contexts([*proposed, build_context("1.2.3")], unknown=False)
     assert [context.abstract_syntax for context in supported] == ["1.2.840.10008.1.1", "1.2.840.10008.5.1.4.1.1.2"]
-    assert set(supported[0].transfer_syntax) == TRANSFER_SYNTAXES
+    assert set(supported[0].transfer_syntax) == set(proposed[0].transfer_syntax)
     assert "1.2.840.10008.1.1" not in STORAGE_SOP_CLASSES
+
+
+def test_peer_whose_transfer_syntaxes_cannot_be_kept_is_told_so():
+    proposed = [build_context("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.4.94")]  # JPIP Referenced
+    proposed[0].context_id = 1
+    settle_transfer_syntaxes(proposed)
+    [context], _ = negotiate_as_acceptor(proposed, supported_contexts(proposed, unknown=False))
+    assert context.result == 4, "transfer syntaxes not supported (PS3.8 table 9-18)"
 
 
 def test_receiver_starts_without_the_heavy_libraries():
