@@ -96,6 +96,11 @@ class PduParser:
         self._is_command = False
         self._is_last = False
 
+    @property
+    def fragment_left(self) -> int:
+        """How many bytes of the presentation data value under way are still to come."""
+        return self._pdv_left
+
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[DataPdu | Fragment | ControlPdu]:
         """Yield what the next bytes bring; they are taken in as the iterator is advanced.
 

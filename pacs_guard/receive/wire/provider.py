@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _LOG = structlog.get_logger("pacs_guard.receive")
 _BUFFER = 1 << 20
+_WORTH_WAITING_FOR = 1 << 15
 _BETWEEN_DATA_SETS = 1 << 18  # of many small messages, those that come first are answered first
 _LONGEST_WAIT_SECONDS = 0.5
 _PROGRESS = 1 << 16  # fewer bytes do not put the idle timer back, unless they complete a control PDU or a message
@@ -44,6 +45,8 @@ class WireProvider(DULServiceProvider):
     ----------
     has_received : bool
         Whether the peer ever sent anything.
+    waits_in_kernel : bool
+        Whether the socket may be asked for more than is there, and gives what there is after a short time.
     """
 
     def __init__(self, assoc: WireAssociation) -> None:
@@ -59,6 +62,7 @@ class WireProvider(DULServiceProvider):
         self._is_broken = False
         self._since_progress = 0
         self.has_received = False
+        self.waits_in_kernel = False
         self._waker = select.poll()
         self._waker.register(self._wake_up, select.POLLIN)
         self._network = select.poll()
@@ -137,7 +141,7 @@ class WireProvider(DULServiceProvider):
             self._go_on()
         elif self._wait(library_serves=library_serves):
             self._read()
-            while self._may_read_on() and self._wait(library_serves=False):
+            while self._may_read_on() and (self._must_come() or self._wait(library_serves=False)):
                 self._read()
         elif self.state_machine.current_state == _AWAITS_CLOSE and self.socket is not None:
             self.socket.close()
@@ -152,6 +156,16 @@ class WireProvider(DULServiceProvider):
             and self.to_provider_queue.empty()
             and not self._kill_thread
         )
+
+    def _must_come(self) -> int:
+        """Return the rest of a fragment of the data set under way, if the kernel is to wait for all of it.
+
+        The thread would otherwise be woken, and wait for its turn among the others, for each piece that the network
+        happens to deliver.
+        """
+        is_data = self._messages is not None and self._messages.is_receiving
+        left = self._parser.fragment_left if is_data and self.waits_in_kernel else 0
+        return min(left, _BUFFER) if left >= _WORTH_WAITING_FOR else 0
 
     def _wait(self, *, library_serves: bool) -> bool:
         """Wait until there is something to do; return whether that is to read."""
@@ -197,10 +211,13 @@ class WireProvider(DULServiceProvider):
         if wrapped is None:  # closed by another thread meanwhile
             return
         try:
-            is_data = self._messages is not None and self._messages.is_receiving
-            most = _BUFFER if is_data else _BETWEEN_DATA_SETS
-            count = wrapped.recv_into(self._buffer, most, socket.MSG_DONTWAIT)
-        except BlockingIOError:
+            if size := self._must_come():
+                count = wrapped.recv_into(self._buffer, size, socket.MSG_WAITALL)
+            else:
+                is_data = self._messages is not None and self._messages.is_receiving
+                most = _BUFFER if is_data else _BETWEEN_DATA_SETS
+                count = wrapped.recv_into(self._buffer, most, socket.MSG_DONTWAIT)
+        except BlockingIOError:  # nothing came, or not within the time that the socket waits
             return
         except OSError:
             count = 0
