@@ -12,7 +12,7 @@ import typer
 from pacs_guard.cli.configuration import settings_from
 from pacs_guard.errors import ConfigurationError, SupervisionError
 from pacs_guard.ops.reload import Outcome, outcomes
-from pacs_guard.ops.roles import ROLES, heartbeat_ages, holder
+from pacs_guard.ops.roles import ROLES, heartbeat_ages, holder, known_processes
 
 _PATIENCE_SECONDS = 20.0
 _LATE_SECONDS = 60.0
@@ -24,7 +24,7 @@ def reload_settings(config: Path | None) -> int:
     Returns
     -------
     int
-        0 if every running role took the settings, else 1.
+        0 if every running process took the settings, else 1.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def reload_settings(config: Path | None) -> int:
         If no role runs on the data folder.
     """
     folder = settings_from(config).node.data_dir / "run"
-    running = {role: pid for role in ROLES if (pid := _process(folder, role)) is not None}
+    running = {name: pid for name in known_processes(folder) if (pid := _process(folder, name)) is not None}
     serve = _process(folder, "serve")
     if not running and serve is None:
         raise SupervisionError(f"no node runs on {folder.parent}; start it with pacs-guard serve")
@@ -42,28 +42,29 @@ def reload_settings(config: Path | None) -> int:
     for pid in [serve] if serve is not None else running.values():
         os.kill(pid, signal.SIGHUP)
     answers = _wait(folder, set(running), asked_at)
-    for role in running:
-        typer.echo(f"{role}: {_sentence(answers.get(role))}")
-    return 0 if all(role in answers and answers[role].ok for role in running) else 1
+    for name in running:
+        typer.echo(f"{name}: {_sentence(answers.get(name))}")
+    return 0 if all(name in answers and answers[name].ok for name in running) else 1
 
 
-def _process(folder: Path, role: str) -> int | None:
-    """Return the process that runs a role here; on a shared folder a lock may name one of another machine."""
-    pid = holder(folder, role)
+def _process(folder: Path, name: str) -> int | None:
+    """Return the process of this name here; on a shared folder a lock may name one of another machine."""
+    pid = holder(folder, name)
     if pid is None:
         return None
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return None
+    role = name.partition("-")[0]
     return pid if role in words and {"pacs_guard", "pacs-guard"} & {Path(word).name for word in words} else None
 
 
-def _wait(folder: Path, roles: set[str], since: float) -> dict[str, Outcome]:
+def _wait(folder: Path, names: set[str], since: float) -> dict[str, Outcome]:
     deadline = time.monotonic() + _PATIENCE_SECONDS
     while True:
         answers = {outcome.role: outcome for outcome in outcomes(folder) if outcome.at >= since}
-        if roles <= answers.keys() or time.monotonic() > deadline:
+        if names <= answers.keys() or time.monotonic() > deadline:
             return answers
         time.sleep(0.05)
 
@@ -84,7 +85,7 @@ def check_alive(config: Path | None, roles: list[str]) -> int:
     ----------
     config : Path or None
     roles : list of str
-        Which; empty for all that run here, of which there must be one.
+        Which, ``receive-2`` and so on included; empty for all that run here, of which there must be one.
 
     Returns
     -------
@@ -96,10 +97,12 @@ def check_alive(config: Path | None, roles: list[str]) -> int:
     ConfigurationError
         If there is no such role.
     """
-    unknown = sorted(set(roles) - set(ROLES))
+    folder = settings_from(config).node.data_dir / "run"
+    known = known_processes(folder)
+    unknown = sorted(set(roles) - set(known))
     if unknown:
-        raise ConfigurationError([f"{name!r} was given; expected one of {', '.join(ROLES)}" for name in unknown])
-    ages = heartbeat_ages(settings_from(config).node.data_dir / "run", time.time())
+        raise ConfigurationError([f"{name!r} was given; expected one of {', '.join(known)}" for name in unknown])
+    ages = heartbeat_ages(folder, time.time())
     wanted = roles or sorted(ages) or list(ROLES)
     late = [role for role in wanted if ages.get(role, float("inf")) > _LATE_SECONDS]
     for role in wanted:

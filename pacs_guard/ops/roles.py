@@ -26,6 +26,16 @@ def process_name(role: str, number: int) -> str:
     return role if number == 1 else f"{role}-{number}"
 
 
+def known_processes(folder: Path) -> list[str]:
+    """Return the name of each role, and of its further processes that ever ran on this folder, in order."""
+    numbers = {role: {1} for role in ROLES}
+    for file in folder.glob("*-*.lock"):
+        role, _, number = file.stem.rpartition("-")
+        if role in numbers and number.isdecimal():
+            numbers[role].add(int(number))
+    return [process_name(role, number) for role in ROLES for number in sorted(numbers[role])]
+
+
 @contextmanager
 def role_lock(folder: Path, role: str, *, wait_seconds: float = 20.0) -> Iterator[None]:
     """Hold the role's lock while the block runs, so that no role runs twice on one data folder.

@@ -28,6 +28,11 @@ def edit(config, old: str, new: str) -> None:
     config.write_text(text.replace(old, new, 1))
 
 
+def _with_two_receivers(config):
+    edit(config, "[receive]\n", "[receive]\nprocesses = 2\n")
+    return config
+
+
 def reload_outcome(node, role: str, since: float):
     return next((one for one in outcomes(node.data_dir / "run") if one.role == role and one.at > since), None)
 
@@ -38,7 +43,7 @@ def test_sources_and_destinations_change_without_dropping_an_association(tmp_pat
     with (
         storescp(tmp_path / "pacs", ae_title="PACS") as pacs,
         storescp(tmp_path / "archive", ae_title="ARCHIVE") as archive,
-        running(write_config(tmp_path / "node", {"pacs": ("PACS", pacs.port)})) as node,
+        running(_with_two_receivers(write_config(tmp_path / "node", {"pacs": ("PACS", pacs.port)}))) as node,
     ):
         assert "Calling AE Title Not Recognized" in run_storescu(node.port, after, calling="CT2").stderr
         entity = AE("CT1")
@@ -52,7 +57,8 @@ def test_sources_and_destinations_change_without_dropping_an_association(tmp_pat
         edit(node.config, "lease_seconds = 5", "lease_seconds = 6")
         edit(node.config, 'log_level = "info"', 'log_level = "debug"')
         shown = node.command("reload").stdout
-        assert "receive: changed destinations[archive], ops.log_level, sources[ct-2]\n" in shown
+        for process in ("receive", "receive-2"):
+            assert f"{process}: changed destinations[archive], ops.log_level, sources[ct-2]\n" in shown
         assert "deliver: changed destinations[archive], ops.log_level, sources[ct-2]\n" in shown
         assert "ops.log_level, sources[ct-2]; NEEDS A RESTART FOR detect.lease_seconds" in shown
 

@@ -30,6 +30,12 @@ def test_roles_do_not_exclude_one_another(tmp_path):
         assert sorted(file.name for file in tmp_path.iterdir()) == ["detect.lock", "ops.lock"]
 
 
+def test_every_process_that_ran_here_is_known_and_every_role(tmp_path):
+    for name in ("receive", "receive-10", "receive-2", "serve", "detect-x", "other-2"):
+        (tmp_path / f"{name}.lock").touch()
+    assert roles.known_processes(tmp_path) == ["receive", "receive-2", "receive-10", "detect", "deliver", "ops"]
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "run").write_text("a file where the folder should be")
     with (
