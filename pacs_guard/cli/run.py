@@ -195,13 +195,16 @@ def _run_receive(stores: Stores, metrics: RoleMetrics, stop: threading.Event, re
     commitment = CommitmentService(stores.settings, stores.requests, stores.proving)
     receiver = Receiver(stores.settings, stores.spool(), intake, metrics, commitment=commitment)
     receiver.start()
-    # what is there by now stays: to look through it again and again would hold up every association, as the DICOM
-    # library collects garbage itself
-    gc.collect()
-    gc.freeze()
+    _set_aside()  # the DICOM library collects garbage itself, every few seconds
     reloader.start(_live(receiver.reconfigure))
     stop.wait()
     receiver.stop(_DRAIN_SECONDS)
+
+
+def _set_aside() -> None:
+    """Have garbage collection pass over what is there by now and stays: looking through it holds up every thread."""
+    gc.collect()
+    gc.freeze()
 
 
 def _run_detect(stores: Stores, metrics: RoleMetrics, stop: threading.Event, reloader: Reloader) -> None:
@@ -257,6 +260,7 @@ def _run_deliver(stores: Stores, metrics: RoleMetrics, stop: threading.Event, re
     rooms = [room for room in (deliverer, notifier, results, proofs, answers) if room is not None]
     for room in rooms:
         room.start()
+    _set_aside()
 
     def reconfigure(changed: Settings) -> None:
         deliverer.reconfigure(changed)

@@ -25,6 +25,16 @@ _SOP_INSTANCE = 0x1000
 
 _HEAD = struct.Struct("<HHL")
 _US = struct.Struct("<H")
+_GROUP_LENGTH_ELEMENT = struct.Struct("<HHLL")
+
+
+def _element(number: int, value: bytes) -> bytes:
+    return _HEAD.pack(0x0000, number, len(value)) + value
+
+
+# what every request has in common, around its Message ID
+_REQUEST_BEFORE_ID = _element(_COMMAND_FIELD, _US.pack(C_STORE_RQ)) + _HEAD.pack(0x0000, _MESSAGE_ID, _US.size)
+_REQUEST_AFTER_ID = _element(_PRIORITY, _US.pack(_MEDIUM)) + _element(_DATA_SET_TYPE, _US.pack(_WITH_DATA_SET))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +79,14 @@ def encode_store_request(request: StoreRequest) -> bytes:
     """Return the command set of a C-STORE request, in Implicit VR Little Endian as every command set is."""
     elements = b"".join(
         (
-            _element(_SOP_CLASS, _uid(request.sop_class_uid)),
-            _element(_COMMAND_FIELD, _US.pack(C_STORE_RQ)),
-            _element(_MESSAGE_ID, _US.pack(request.message_id)),
-            _element(_PRIORITY, _US.pack(_MEDIUM)),
-            _element(_DATA_SET_TYPE, _US.pack(_WITH_DATA_SET)),
-            _element(_SOP_INSTANCE, _uid(request.sop_instance_uid)),
+            _uid_element(_SOP_CLASS, request.sop_class_uid),
+            _REQUEST_BEFORE_ID,
+            _US.pack(request.message_id),
+            _REQUEST_AFTER_ID,
+            _uid_element(_SOP_INSTANCE, request.sop_instance_uid),
         )
     )
-    return _element(_GROUP_LENGTH, struct.pack("<L", len(elements))) + elements
+    return _GROUP_LENGTH_ELEMENT.pack(0x0000, _GROUP_LENGTH, 4, len(elements)) + elements
 
 
 def parse_store_response(command_set: bytes) -> StoreResponse:
@@ -103,16 +112,16 @@ def parse_store_response(command_set: bytes) -> StoreResponse:
 
 def _elements(command_set: bytes) -> dict[int, bytes]:
     found: dict[int, bytes] = {}
-    position = 0
-    while position < len(command_set):
-        if position + _HEAD.size > len(command_set):
+    position, total = 0, len(command_set)
+    while position < total:
+        start = position + _HEAD.size
+        if start > total:
             raise ValueError(f"a command set that ends inside an element's head, at byte {position}")
         group, element, length = _HEAD.unpack_from(command_set, position)
-        position += _HEAD.size
-        if group != 0x0000 or position + length > len(command_set):
+        position = start + length
+        if group != 0x0000 or position > total:
             raise ValueError(f"a command set with a broken element ({group:04X},{element:04X}) of {length} bytes")
-        found[element] = command_set[position : position + length]
-        position += length
+        found[element] = command_set[start:position]
     return found
 
 
@@ -124,10 +133,6 @@ def _number(elements: dict[int, bytes], element: int, name: str) -> int:
     return number
 
 
-def _element(number: int, value: bytes) -> bytes:
-    return _HEAD.pack(0x0000, number, len(value)) + value
-
-
-def _uid(uid: str) -> bytes:
+def _uid_element(number: int, uid: str) -> bytes:
     value = uid.encode("ascii", "replace")
-    return value + b"\0" * (len(value) % 2)
+    return _element(number, value + b"\0" if len(value) % 2 else value)

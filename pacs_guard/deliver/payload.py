@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -78,26 +79,30 @@ class VerifiedReader:
         size = min(instance.length, self._piece_bytes)
         if len(self._buffer) < size:
             self._buffer = bytearray(size)
-        left = instance.length
-        with self._spool.open(instance) as file:
+        position, left = instance.offset, instance.length
+        descriptor = self._spool.descriptor(instance)
+        try:
             while True:
                 piece = memoryview(self._buffer)[: min(size, left)]
-                self._fill(file, piece, instance)
+                _fill(descriptor, position, piece, instance)
+                position += len(piece)
                 left -= len(piece)
                 yield piece
                 if not left:
                     return
+        finally:
+            os.close(descriptor)
 
-    @staticmethod
-    def _fill(file: object, piece: memoryview, instance: StoredInstance) -> None:
-        filled = 0
-        while filled < len(piece):
-            try:
-                count = file.readinto(piece[filled:])  # type: ignore[attr-defined]  # BinaryIO does not declare it
-            except OSError as error:
-                raise SpoolCorruptError(  # a bad sector, most likely
-                    f"instance {instance.id}: {instance.path} cannot be read: {error}"
-                ) from error
-            if not count:
-                raise SpoolCorruptError(f"instance {instance.id}: {instance.path} was cut short while it was read")
-            filled += count
+
+def _fill(descriptor: int, position: int, piece: memoryview, instance: StoredInstance) -> None:
+    filled = 0
+    while filled < len(piece):
+        try:
+            count = os.preadv(descriptor, (piece[filled:],), position + filled)
+        except OSError as error:
+            raise SpoolCorruptError(  # a bad sector, most likely
+                f"instance {instance.id}: {instance.path} cannot be read: {error}"
+            ) from error
+        if not count:
+            raise SpoolCorruptError(f"instance {instance.id}: {instance.path} was cut short while it was read")
+        filled += count

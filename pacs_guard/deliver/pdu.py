@@ -5,10 +5,6 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 
 class PduType(IntEnum):
@@ -74,8 +70,10 @@ def fragment_bytes(max_pdu_bytes: int) -> int:
 
 def p_data(
     data: bytes | memoryview, *, context_id: int, size: int, command: bool = False, last: bool = True
-) -> Iterator[bytes | memoryview]:
-    """Yield `data` as P-DATA-TF PDUs of one fragment each: heads and views of `data` in turn.
+) -> list[bytes | memoryview]:
+    """Return `data` as P-DATA-TF PDUs of one fragment each: heads and views of `data` in turn.
+
+    Every fragment costs two buffers: hand over no more of a long data set at once than is to be sent at once.
 
     Parameters
     ----------
@@ -90,16 +88,16 @@ def p_data(
     last : bool
         Whether the message ends with it.
     """
-    view = memoryview(data)
     control = _COMMAND if command else 0
-    full = _p_data_head(size, context_id, control)
-    start = 0
-    while len(view) - start > size:
-        yield full
-        yield view[start : start + size]
-        start += size
-    yield _p_data_head(len(view) - start, context_id, control | (_LAST if last else 0))
-    yield view[start:]
+    end = control | (_LAST if last else 0)
+    if len(data) <= size:
+        return [_p_data_head(len(data), context_id, end), data]
+    view = memoryview(data)
+    fragments = [view[start : start + size] for start in range(0, len(view), size)]
+    buffers: list[bytes | memoryview] = [_p_data_head(size, context_id, control)] * (2 * len(fragments))
+    buffers[1::2] = fragments
+    buffers[-2] = _p_data_head(len(fragments[-1]), context_id, end)
+    return buffers
 
 
 def _p_data_head(length: int, context_id: int, control: int) -> bytes:
@@ -131,7 +129,7 @@ class PduParser:
             end = _HEAD.size + length
             if len(self._received) < end:
                 break
-            found.append(Pdu(PduType(kind), bytes(self._received[_HEAD.size : end])))
+            found.append(Pdu(_KNOWN[kind], bytes(self._received[_HEAD.size : end])))
             del self._received[:end]
         return found
 
@@ -171,4 +169,4 @@ class CommandParser:
         return found
 
 
-_KNOWN = frozenset(PduType)
+_KNOWN = {int(kind): kind for kind in PduType}

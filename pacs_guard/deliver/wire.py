@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import itertools
 import select
 import socket
 import struct
@@ -15,10 +14,10 @@ from typing import TYPE_CHECKING
 from pacs_guard.errors import TransientDeliveryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 _READ_BYTES = 1 << 16
-_BUFFERS_AT_ONCE = 512  # the system takes at most 1024 (IOV_MAX)
+_BUFFERS_AT_ONCE = 1024  # the system takes no more (IOV_MAX)
 _FIRST_TICK_SECONDS = 0.05
 _TICK_SECONDS = 0.5
 _GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
@@ -48,14 +47,16 @@ class Wire:
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._poll = select.poll()
-        self._poll.register(connection, 0)
+        self._events = select.POLLIN
+        self._poll.register(connection, self._events)
+        self._heard = False
 
-    def send(self, buffers: Iterable[bytes | memoryview], early: Callable[[bytes], None]) -> None:
+    def send(self, buffers: list[bytes | memoryview], early: Callable[[bytes], None]) -> None:
         """Send buffers one after another.
 
         Parameters
         ----------
-        buffers : iterable of bytes or memoryview
+        buffers : list of bytes or memoryview
         early : callable
             Given what arrives while the peer does not read; what it raises ends the sending.
 
@@ -64,9 +65,9 @@ class Wire:
         TransientDeliveryError
             If the peer takes nothing within the time-out, or is gone.
         """
-        left = iter(buffers)
-        while group := list(itertools.islice(left, _BUFFERS_AT_ONCE)):
-            self._send_group(group, early)
+        self._heard = False
+        for start in range(0, len(buffers), _BUFFERS_AT_ONCE):
+            self._send_group(buffers[start : start + _BUFFERS_AT_ONCE], early)
 
     def receive(self, timeout: float, waiting_for: str) -> bytes:
         """Return what arrives next.
@@ -83,7 +84,7 @@ class Wire:
         TransientDeliveryError
             If nothing arrives in time, or the peer closed the connection.
         """
-        data = self._read()
+        data = self._rest() if self._heard else None
         return self._await(timeout, waiting_for) if data is None else data
 
     def pending(self) -> bytes:
@@ -105,23 +106,24 @@ class Wire:
         """Close the connection; what the peer has not read yet may be lost."""
         self._connection.close()
 
+    def _rest(self) -> bytes | None:
+        """Return what has arrived since a first part was read, None if that is nothing."""
+        self._acknowledge_at_once()
+        return self._read()
+
     def _await(self, timeout: float, waiting_for: str) -> bytes:
-        deadline, tick = time.monotonic() + timeout, _FIRST_TICK_SECONDS
-        unread = self._unacknowledged()
-        while True:
-            self._acknowledge_at_once()
-            data = self._read()
-            if data is not None:
-                return data
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TransientDeliveryError(f"{self._name} {waiting_for} within {timeout:g} s")
+        deadline, tick, unread = time.monotonic() + timeout, _FIRST_TICK_SECONDS, 0
+        while (left := deadline - time.monotonic()) > 0:
             if not self._wait(select.POLLIN, min(left, tick)):
                 self._alive()
                 tick = _TICK_SECONDS
                 before, unread = unread, self._unacknowledged()
                 if unread < before:  # a slow line is not a silent peer
                     deadline = time.monotonic() + timeout
+            data = self._read()  # after a time-out too: no poll sees what TLS has taken from the system already
+            if data is not None:
+                return data
+        raise TransientDeliveryError(f"{self._name} {waiting_for} within {timeout:g} s")
 
     def _send_group(self, group: list[bytes | memoryview], early: Callable[[bytes], None]) -> None:
         first, last_progress = 0, time.monotonic()
@@ -158,7 +160,9 @@ class Wire:
             raise TransientDeliveryError(f"{self._name} has not read anything for {self._write_timeout:g} s")
 
     def _wait(self, events: int, seconds: float) -> int:
-        self._poll.modify(self._connection, events)
+        if events != self._events:
+            self._poll.modify(self._connection, events)
+            self._events = events
         ready = self._poll.poll(max(1, int(seconds * 1000)))
         found = ready[0][1] if ready else 0
         # a connection that is gone is readable and writable: the call says how it went
@@ -174,10 +178,12 @@ class Wire:
             raise self._gone(error) from error
         if not data:
             raise TransientDeliveryError(f"{self._name} broke the association off: it closed the connection")
+        self._heard = True
         return data
 
     def _acknowledge_at_once(self) -> None:
-        # a peer that sends its answer in two writes under Nagle's algorithm would wait 40 ms for our acknowledgement
+        # a peer that sends its answer in two writes under Nagle's algorithm would wait 40 ms for our acknowledgement of
+        # the first
         if _QUICK_ACK is not None:
             self._connection.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
 

@@ -113,6 +113,7 @@ class RoleMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self._of_delivery: dict[tuple[str, bool], tuple[Counter, Counter, Histogram]] = {}
         self._deliver_study = Histogram(
             "pacs_guard_deliver_study_seconds",
             "Time of a delivery that sent all of a study.",
@@ -183,9 +184,17 @@ class RoleMetrics:
 
     def delivered(self, destination: str, seconds: float, length: int, *, transcoded: bool) -> None:
         """Count an instance that a destination took."""
-        self._delivered.labels(destination, "true" if transcoded else "false").inc()
-        self._delivered_bytes.labels(destination).inc(length)
-        self._deliver.labels(destination).observe(seconds)
+        key = destination, transcoded
+        if key not in self._of_delivery:  # kept, as a look-up of labels takes longer than counting
+            self._of_delivery[key] = (
+                self._delivered.labels(destination, "true" if transcoded else "false"),
+                self._delivered_bytes.labels(destination),
+                self._deliver.labels(destination),
+            )
+        instances, volume, duration = self._of_delivery[key]
+        instances.inc()
+        volume.inc(length)
+        duration.observe(seconds)
 
     def failed(self, destination: str, kind: str) -> None:
         """Count a failure of a destination, ``transient`` or ``permanent``."""

@@ -55,19 +55,24 @@ class StoredFiles:
         SpoolError
             If it cannot be opened for another reason, which may pass.
         """
+        file = os.fdopen(self.descriptor(instance), "rb")
+        file.seek(instance.offset)
+        return file
+
+    def descriptor(self, instance: StoredInstance) -> int:
+        """Open an instance's file for who reads at offsets, and return its descriptor; raises as `open` does."""
         try:
-            file = self.absolute(instance).open("rb")
+            descriptor = os.open(f"{self.root}/{instance.path}", os.O_RDONLY)
         except FileNotFoundError as error:
             raise SpoolCorruptError(f"instance {instance.id}: {instance.path} is gone from the spool") from error
         except OSError as error:
             raise translated(error, f"instance {instance.id}: {instance.path} cannot be read") from error
-        size = os.fstat(file.fileno()).st_size
+        size = os.fstat(descriptor).st_size
         if size != instance.offset + instance.length:
-            file.close()
+            os.close(descriptor)
             expected = instance.offset + instance.length
             raise SpoolCorruptError(f"instance {instance.id}: {instance.path} has {size} bytes, expected {expected}")
-        file.seek(instance.offset)
-        return file
+        return descriptor
 
     def verify(self, instance: StoredInstance) -> None:
         """Check that an instance's bytes are those that were received.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
+import os
 import random
 import socket
 import ssl
@@ -162,8 +162,10 @@ class MemorySpool:
             for number, content in enumerate(contents)
         ]
 
-    def open(self, instance):
-        return io.BytesIO(self.contents[instance.id])
+    def descriptor(self, instance):
+        descriptor = os.memfd_create("instance")
+        assert os.write(descriptor, self.contents[instance.id]) == len(self.contents[instance.id])
+        return descriptor
 
     def verify(self, instance):
         if hashlib.sha256(self.contents[instance.id]).hexdigest() != instance.key.sha256:

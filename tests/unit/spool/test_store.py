@@ -158,7 +158,7 @@ def test_file_that_cannot_be_opened_for_a_while_is_not_called_corrupt(spool, mon
     def fail(*_):
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(store.Path, "open", fail)
+    monkeypatch.setattr(store.os, "open", fail)
     with pytest.raises(SpoolError, match="Too many") as caught:
         spool.open(instance)
     assert not isinstance(caught.value, SpoolCorruptError)
