@@ -16,7 +16,7 @@ from pacs_guard.deliver.commitment import SYNTAXES, ReportListener, request_comm
 from pacs_guard.deliver.count import STUDY_ROOT_FIND, look_up
 from pacs_guard.deliver.echo import VERIFICATION
 from pacs_guard.domain.commitment import SOP_CLASS, Reference
-from pacs_guard.domain.proof import ProofMethod, Question, plan, questions
+from pacs_guard.domain.proof import Proof, ProofMethod, Question, plan, questions
 from pacs_guard.errors import LeaseLostError, PermanentDeliveryError, TransientDeliveryError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ _LOG = structlog.get_logger(__name__)
 _CONTEXTS = {Question.COMMITMENT: (SOP_CLASS, SYNTAXES), Question.COUNT: (STUDY_ROOT_FIND, SYNTAXES)}
 _SHORTEST_LEASE_SECONDS = 60.0
 _LOOK_SECONDS = 0.1
+_NOT_NOW = "the destination cannot say of some instances just now"
 _NO_ANSWER = "the destination gave no proof"
 _NO_MEANS = "the destination offers no way to prove it"
 
@@ -108,15 +109,20 @@ class Prover:
             if items:
                 log = _LOG.warning if outcome == "resend" else _LOG.error
                 log("instances not proved", study_id=claim.study_id, what=outcome, count=len(items))
+        # whoever cannot say just now is given a while
+        again = [item for item in planned.ask if item.proof is Proof.DENIED]
         left = self._tools.proving.decide(
             claim,
+            again=again,
             unasked=planned.unasked,
             unproved=planned.give_up,
             failed=planned.fail,
             resend=planned.resend,
             why=_NO_ANSWER,
         )
-        if left and planned.ask:
+        if again:
+            self._postpone(claim, _NOT_NOW, self._wait(claim.attempts, destination), None)
+        elif left and planned.ask:
             self._ask(claim, planned, destination)
 
     def _ask(self, claim: ClaimedProof, planned: ProofPlan, destination: DestinationSettings) -> None:

@@ -187,6 +187,7 @@ class Proving:
         *,
         proved: Sequence[ProofItem] = (),
         denied: Sequence[ProofItem] = (),
+        again: Sequence[ProofItem] = (),
         unasked: Sequence[ProofItem] = (),
         unproved: Sequence[ProofItem] = (),
         failed: Sequence[ProofItem] = (),
@@ -209,6 +210,7 @@ class Proving:
             row = lock_proof(connection, claim)
             set_items(connection, delivery_id, proved, proof=Proof.PROVED, proved_at=now, failure_reason=None)
             set_items(connection, delivery_id, denied, proof=Proof.DENIED, failure_reason=None)
+            set_items(connection, delivery_id, again, proof=Proof.ASKED)
             set_items(connection, delivery_id, unasked, proof=Proof.UNASKED)
             for item in unproved:
                 set_items(connection, delivery_id, [item], proof=Proof.UNPROVED, error=why_decided(item, why))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 CT, EXPLICIT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
 STUDY_ROOT_FIND = "1.2.840.10008.5.1.4.1.2.2.1"
-FAST = {"delay_seconds": 0.0, "wait_seconds": 0.3, "timeout_seconds": 0.6}
+FAST = {"delay_seconds": 0.0, "wait_seconds": 0.3, "timeout_seconds": 20.0}
 
 
 class Guard(Node):

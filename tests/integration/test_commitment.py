@@ -84,10 +84,13 @@ def guard_for(tmp_path, modality: Modality, pacs_port: int, holder: str, *, iden
     return Guard(tmp_path, destination(pacs_port), source={"commitment": settings}, tls=identity)
 
 
-def test_node_vouches_for_what_it_has_and_for_nothing_else(tmp_path):
+@pytest.mark.parametrize("transport", ["fast", "stock"])
+def test_node_vouches_for_what_it_has_and_for_nothing_else(tmp_path, transport):
     contents, uids = study(3)
     with Modality().listening() as modality:
         guard = guard_for(tmp_path, modality, peers.free_port(), "node")
+        receive = guard.settings.receive.model_copy(update={"transport": transport})
+        guard.settings = guard.settings.model_copy(update={"receive": receive})
         instances = [guard.receive(content) for content in contents]
         (guard.spool.root / instances[1].path).write_bytes(b"something else")
         with guard.running():
