@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import typer
 
 from pacs_guard.config import load_settings
 from pacs_guard.errors import ConfigurationError
+from pacs_guard.tls.inventory import check_certificates, warnings
 
 if TYPE_CHECKING:
     from pacs_guard.config import Settings
@@ -33,12 +35,28 @@ def settings_from(config: Path | None) -> Settings:
 
 
 def check_config(config: Path | None) -> None:
-    """Say whether the settings can be used."""
+    """Say whether the settings can be used, and what certificate has to be renewed.
+
+    Raises
+    ------
+    ConfigurationError
+        If they cannot, or a certificate or key that they name.
+    """
     settings = settings_from(config)
+    check_certificates(settings)
+    for warning in warnings(settings, time.time()):
+        typer.echo(f"warning: {warning}", err=True)
     typer.echo(
-        f"ok: {settings.node.ae_title} listens on {settings.receive.host}:{settings.receive.port}, "
+        f"ok: {settings.node.ae_title} listens on {settings.receive.host}:{_ports(settings)}, "
         f"{len(settings.sources)} source(s), {len(settings.destinations)} destination(s), "
         f"detectors {', '.join(settings.detect.detectors) or 'none'}"
+    )
+
+
+def _ports(settings: Settings) -> str:
+    tls = settings.receive.tls
+    return " and ".join(
+        f"{one} (TLS)" if tls is not None and one == tls.port else str(one) for one in settings.receive.ports
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -15,13 +16,15 @@ from pacs_guard.cli.configuration import settings_from
 from pacs_guard.cli.output import print_json
 from pacs_guard.cli.wiring import open_stores
 from pacs_guard.domain.selftest import SELF_TEST
-from pacs_guard.errors import PacsGuardError
+from pacs_guard.errors import ConfigurationError, PacsGuardError
+from pacs_guard.tls.inventory import WARNING_SECONDS, certificate_files, check_certificates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from pacs_guard.config import DestinationSettings, Settings
+    from pacs_guard.tls.inventory import CertificateFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +64,19 @@ def run_doctor(config: Path | None, *, json: bool) -> int:
 
 
 def _examine(settings: Settings) -> Iterator[Diagnosis]:
-    for what, check in (
+    checks: list[tuple[str, Callable[[Settings], str]]] = [
         ("data folder and disk", _disk),
         ("database", _database),
-        ("DICOM port", _dicom_port),
+        *((f"DICOM port {port}", partial(_dicom_port, port)) for port in settings.receive.ports),
         ("metrics port", _metrics_port),
-    ):
+    ]
+    for what, check in checks:
         yield _guarded(what, partial(check, settings))
+    files = certificate_files(settings)
+    if files:
+        yield _guarded("DICOM TLS", partial(_tls, settings))
+    for one in files:
+        yield _guarded(one.setting, partial(_certificate, one))
     yield from _decoders()
     for name in settings.detect.detectors:
         yield _guarded(f"detector {name}", partial(_detector, name))
@@ -99,7 +108,8 @@ def _answers(settings: Settings, destination: DestinationSettings) -> str:
     from pacs_guard.deliver.echo import echo
 
     echo(settings, destination)
-    return f"{destination.ae_title} at {destination.host}:{destination.port} answers C-ECHO"
+    over = " over TLS" if destination.tls is not None else ""
+    return f"{destination.ae_title} at {destination.host}:{destination.port} answers C-ECHO{over}"
 
 
 def _guarded(what: str, check: Callable[[], str]) -> Diagnosis:
@@ -122,8 +132,21 @@ def _database(settings: Settings) -> str:
     return f"schema {open_stores(settings).database.revision()}"
 
 
-def _dicom_port(settings: Settings) -> str:
-    return _port(settings.receive.host, settings.receive.port)
+def _dicom_port(port: int, settings: Settings) -> str:
+    return _port(settings.receive.host, port)
+
+
+def _certificate(one: CertificateFile) -> str:
+    left = one.expires - time.time()
+    if left <= 0:
+        raise ConfigurationError([f"{one.file} ended {-left / 86400:.1f} days ago; renew it, then pacs-guard reload"])
+    soon = "RENEW IT: it " if left < WARNING_SECONDS else ""
+    return f"{one.file}: {soon}ends in {left / 86400:.0f} days"
+
+
+def _tls(settings: Settings) -> str:
+    check_certificates(settings)
+    return "certificates, keys and authorities fit"
 
 
 def _metrics_port(settings: Settings) -> str:

@@ -8,14 +8,14 @@ import shutil
 import socket
 from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from pacs_guard.cli.auditing import audit_chores, note_stop
+from pacs_guard.cli.auditing import AuditTrail, note_reload, note_stop
 from pacs_guard.cli.configuration import settings_from
 from pacs_guard.cli.report import report_chores
-from pacs_guard.cli.results import result_room
+from pacs_guard.cli.results import ResultsRoom
 from pacs_guard.cli.selftest import self_test_chores
 from pacs_guard.cli.wiring import CLOCK, default_policy, open_stores, owner, owner_prefix, prepare_folder
 from pacs_guard.domain.audit import AuditEvent
@@ -48,6 +48,17 @@ _PRUNE_SECONDS = 3600.0
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
+class _Room(Protocol):
+    """What runs in threads of a role."""
+
+    def start(self) -> None: ...
+
+    def stop(self, timeout: float) -> bool: ...
+
+    @property
+    def is_alive(self) -> bool: ...
+
+
 def serve_node(config: Path | None) -> None:
     """Run every role until told to stop."""
     settings = settings_from(config)
@@ -55,6 +66,7 @@ def serve_node(config: Path | None) -> None:
     stop = stop_event(supervised=False)
     prepare_folder(settings.node.data_dir)
     _check_models(settings)
+    _check_certificates(settings)
     with role_lock(_run_dir(settings), "serve", wait_seconds=5.0):
         stores = open_stores(settings)
         # no role runs yet, so every file without a row was left by a crash
@@ -90,6 +102,7 @@ def run_role(role: str, config: Path | None, *, supervised: bool, process: int =
         heartbeat = Heartbeat(run_dir, name)
         heartbeat.start()
         stores.auditing.note(AuditEvent.STARTED, role=role)
+        reloader.tell = note_reload(stores, role)
         try:
             own = {"receive": partial(_run_receive, name=name), "ops": partial(_run_ops, config=config)}
             runner = own.get(role) or _RUNNERS[role]
@@ -107,6 +120,14 @@ def _live(apply: Callable[[Settings], None]) -> Callable[[Settings], None]:
         set_level(settings.ops.log_level)
 
     return apply_all
+
+
+def _check_certificates(settings: Settings) -> None:
+    from pacs_guard.tls.inventory import check_certificates, warnings
+
+    check_certificates(settings)
+    for warning in warnings(settings, CLOCK()):
+        _LOG.warning("certificate", problem=warning)
 
 
 def _check_models(settings: Settings) -> None:
@@ -254,10 +275,10 @@ def _run_deliver(stores: Stores, metrics: RoleMetrics, stop: threading.Event, re
 
     deliverer = Deliverer(stores.settings, stores.spool(), stores.forwarding, metrics, CLOCK)
     notifier = Notifier(stores.settings, stores.outbox, metrics)
-    results = result_room(stores, metrics)
+    results = ResultsRoom(stores, metrics)
     proofs = ProofRoom(stores.settings, stores.proving, metrics, CLOCK)
     answers = Answerer(stores.settings, stores.requests, stores.spool(), metrics, CLOCK)
-    rooms = [room for room in (deliverer, notifier, results, proofs, answers) if room is not None]
+    rooms: list[_Room] = [deliverer, notifier, results, proofs, answers]
     for room in rooms:
         room.start()
     _set_aside()
@@ -265,6 +286,7 @@ def _run_deliver(stores: Stores, metrics: RoleMetrics, stop: threading.Event, re
     def reconfigure(changed: Settings) -> None:
         deliverer.reconfigure(changed)
         notifier.reconfigure(changed)
+        results.reconfigure(changed)
         proofs.reconfigure(changed)
         answers.reconfigure(changed)
 
@@ -283,6 +305,7 @@ def _run_ops(
     from prometheus_client.multiprocess import MultiProcessCollector
 
     from pacs_guard.cli.retraining import retraining_chore
+    from pacs_guard.ops.certificate_metrics import CertificateCollector
     from pacs_guard.ops.drift_metrics import DriftCollector
     from pacs_guard.ops.http import WatchServer
     from pacs_guard.ops.metrics import NodeCollector
@@ -290,6 +313,7 @@ def _run_ops(
     from pacs_guard.ops.proposals import latest_proposals
     from pacs_guard.ops.selftest import SelfTestCollector
     from pacs_guard.ops.settings_metrics import SettingsCollector
+    from pacs_guard.tls.inventory import certificate_files
 
     settings = stores.settings
     chores = _chores(stores)
@@ -310,20 +334,29 @@ def _run_ops(
         SettingsCollector(outcomes=lambda: outcomes(run_dir), min_free_bytes=lambda: chores.min_free_bytes)
     )
     registry.register(SelfTestCollector(run_dir, settings.self_test.every_hours * 3600.0))
+    registry.register(CertificateCollector(lambda: certificate_files(reloader.settings)))
+    trail = AuditTrail(stores)
     server = WatchServer(
         settings.ops.metrics_host,
         settings.ops.metrics_port,
         registry,
         lambda: _readiness(stores, chores),
         _protection(settings),
+        trail.login,
     )
     server.start()
-    more = [*audit_chores(stores), *report_chores(stores), *self_test_chores(settings, config, stop)]
+    more = [*trail.chores, *report_chores(stores), *self_test_chores(settings, config, stop)]
     more.append((_prune_drift(stores), _PRUNE_SECONDS))
     if settings.retraining.enabled:
         more.append((retraining_chore(stores, stop), _RETRAINING_SECONDS))
     scheduler = start_schedule(chores, settings.completeness.sweep_seconds, more)
-    reloader.start(_live(chores.reconfigure))
+
+    def reconfigure(changed: Settings) -> None:
+        server.protect(_protection(changed))
+        trail.reconfigure(changed)
+        chores.reconfigure(changed)
+
+    reloader.start(_live(reconfigure))
     stop.wait()
     scheduler.shutdown(wait=True)
     server.stop()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 _MOST_CONNECTIONS = 32
+_LONGEST_USER = 64
 _SHORTAGE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 _SHORTAGE_SECONDS = 0.1
 _LOG = structlog.get_logger(__name__)
@@ -94,6 +95,21 @@ class Protection:
         return context
 
 
+def user_of(authorization: str) -> str:
+    """Return the user that an Authorization header names; ``unknown`` if it names none.
+
+    Examples
+    --------
+    >>> user_of("Basic cHJvbWV0aGV1czpzZWNyZXQ=")
+    'prometheus'
+    """
+    try:
+        decoded = base64.b64decode(authorization.partition(" ")[2], validate=True).decode()
+    except ValueError:
+        return "unknown"
+    return decoded.partition(":")[0][:_LONGEST_USER] or "unknown"
+
+
 class _Server(ThreadingHTTPServer):
     context: ssl.SSLContext | None = None
     daemon_threads = True
@@ -145,6 +161,8 @@ class WatchServer:
         Returns the checks of ``/readyz``.
     protection : Protection
         Of ``/metrics``, and of what the checks found.
+    on_login : callable
+        Given user, address and whether they were let in, whenever somebody gives a user and a password.
 
     Raises
     ------
@@ -159,11 +177,18 @@ class WatchServer:
         registry: CollectorRegistry,
         readiness: Callable[[], list[Check]],
         protection: Protection = Protection(),  # a frozen value
+        on_login: Callable[[str, str, bool], None] = lambda _user, _address, _admitted: None,
     ) -> None:
         context = protection.tls()
-        parts = {"registry": registry, "readiness": staticmethod(readiness), "protection": protection}
+        parts = {
+            "registry": registry,
+            "readiness": staticmethod(readiness),
+            "protection": protection,
+            "on_login": staticmethod(on_login),
+        }
+        self._handler: Any = type("Handler", (_Handler,), parts)
         try:
-            self._server = _Server((host, port), type("Handler", (_Handler,), parts))
+            self._server = _Server((host, port), self._handler)
         except OSError as error:
             raise SupervisionError(
                 f"metrics cannot be served on {host}:{port}: {error.strerror}; "
@@ -172,6 +197,17 @@ class WatchServer:
         self._server.context = context
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, name="watch", daemon=True)
+
+    def protect(self, protection: Protection) -> None:
+        """Serve every later request under `protection`.
+
+        Raises
+        ------
+        SupervisionError
+            If its certificate cannot be used; nothing changes then.
+        """
+        self._server.context = protection.tls()
+        self._handler.protection = protection
 
     def start(self) -> None:
         """Serve in a thread."""
@@ -187,6 +223,7 @@ class _Handler(BaseHTTPRequestHandler):
     registry: CollectorRegistry
     readiness: Callable[[], list[Check]]
     protection: Protection
+    on_login: Callable[[str, str, bool], None]
     timeout = 10
 
     def setup(self) -> None:
@@ -205,12 +242,15 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(404, "text/plain; charset=utf-8", b"expected /metrics, /healthz or /readyz\n")
 
-    @property
-    def _admitted(self) -> bool:
-        return self.protection.admits(self.headers.get("Authorization"))
+    def _is_admitted(self) -> bool:
+        given = self.headers.get("Authorization")
+        admitted = self.protection.admits(given)
+        if given is not None and self.protection.user is not None:
+            self.on_login(user_of(given), str(self.client_address[0]), admitted)
+        return admitted
 
     def _metrics(self) -> None:
-        if not self._admitted:
+        if not self._is_admitted():
             self._answer(401, "text/plain; charset=utf-8", b"user and password are needed\n")
             return
         try:
@@ -225,7 +265,7 @@ class _Handler(BaseHTTPRequestHandler):
         checks = self.readiness()
         body = json.dumps({check.name: {"ok": check.ok, "detail": check.detail} for check in checks}, indent=2)
         status = 200 if all(check.ok for check in checks) else 503
-        if self._admitted:
+        if self._is_admitted():
             self._answer(status, "application/json", body.encode() + b"\n")
         else:  # a load balancer needs no more
             self._answer(status, "text/plain; charset=utf-8", b"ready\n" if status == 200 else b"not ready\n")

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from pacs_guard.errors import ConfigurationError, PacsGuardError
 from pacs_guard.ops.roles import ROLES
+from pacs_guard.tls.inventory import certificate_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -61,11 +62,15 @@ USES: dict[str, Use] = {
     "detect": Use(("detect", "ops"), live=False),
     "deliver": Use(("deliver",), live=False),
     "retraining": Use(("ops",), live=False),
-    "results": Use(("deliver",), live=False),
+    "results": Use(("deliver",), live=True),
     "self_test": Use(("receive", "detect", "deliver", "ops"), live=False),
-    "audit": Use(("ops",), live=False),
+    "audit": Use(("ops",), live=True),
     "report": Use(("ops",), live=False),
     "ops.retention_days": Use(("ops",), live=True),
+    "ops.metrics_user": Use(("ops",), live=True),
+    "ops.metrics_password": Use(("ops",), live=True),
+    "ops.metrics_cert_file": Use(("ops",), live=True),
+    "ops.metrics_key_file": Use(("ops",), live=True),
     "ops.log_level": Use(ROLES, live=True),
     "ops.log_format": Use(ROLES, live=False),
     "ops": Use(("ops",), live=False),
@@ -104,6 +109,11 @@ def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(item, f"{name}[{item.name}]")
     else:
         yield name, value
+
+
+def _contents(settings: Settings) -> dict[str, str]:
+    """Return what stands for the content of each certificate file, by its setting: renewed ones keep their names."""
+    return {one.setting: one.digest for one in certificate_files(settings)}
 
 
 def _entry(name: str) -> str:
@@ -159,6 +169,11 @@ class Reloader:
         Returns seconds since the epoch.
     process : str, optional
         Name of the process where the role has several.
+
+    Attributes
+    ----------
+    tell : callable
+        Given what became of the settings whenever something changed or was refused.
     """
 
     def __init__(
@@ -175,13 +190,20 @@ class Reloader:
         self._process = process or role
         self._started_with = self._in_force = settings
         self._load = load
+        self._files = _contents(settings)
         self._apply: Callable[[Settings], None] = lambda _settings: None
+        self.tell: Callable[[Outcome], None] = lambda _outcome: None
         self._file = folder / f"{self._process}{_SUFFIX}"
         self._clock = clock
         self._since = clock()
         # its put may be called from a signal handler
         self._requests: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._in_force
 
     def request(self, *_: object) -> None:
         """Ask for the settings to be read again; may be called from a signal handler, and before `start`."""
@@ -207,7 +229,9 @@ class Reloader:
         except ConfigurationError as error:
             return self._refused(error.problems)
         changes = [setting for setting in changed_settings(self._in_force, new) if use_of(setting).live]
-        mine = [setting for setting in changes if self._role in use_of(setting).roles]
+        files = _contents(new)
+        changes += [setting for setting in files.keys() & self._files.keys() if files[setting] != self._files[setting]]
+        mine = sorted({setting for setting in changes if self._role in use_of(setting).roles})
         try:
             self._apply(new)
         except (PacsGuardError, OSError) as error:
@@ -215,7 +239,7 @@ class Reloader:
         except Exception as error:  # noqa: BLE001  # a thread that dies would answer no later request
             _LOG.exception("settings could not be put into force")
             return self._refused([f"{type(error).__name__}: {error}"])
-        self._in_force = new
+        self._in_force, self._files = new, files
         self._since = self._clock()
         outcome = Outcome(self._process, self._since, self._since, changed=tuple(mine), restart=self._need_restart(new))
         _LOG.info("settings reloaded", changed=list(outcome.changed), restart_needed=list(outcome.restart))
@@ -235,7 +259,16 @@ class Reloader:
 
     def _run(self) -> None:
         while self._requests.get():
-            self._write(self.reload())
+            outcome = self.reload()
+            if outcome.changed or outcome.errors:
+                self._tell(outcome)
+            self._write(outcome)
+
+    def _tell(self, outcome: Outcome) -> None:
+        try:
+            self.tell(outcome)
+        except PacsGuardError as error:  # the settings are in force in any case
+            _LOG.warning("reading of the settings not written down", error=str(error))
 
     def _write(self, outcome: Outcome) -> None:
         temporary = self._file.with_suffix(".tmp")

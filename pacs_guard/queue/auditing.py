@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pacs_guard.queue.database import Database
 
 _MOST_REASONS = 10
+_MOST_REFUSED = 100
+_LONGEST_REASON = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +93,22 @@ def _note_refused(connection: Connection, association_id: str, facts: dict[str, 
     if not found:
         return
     reasons = [f"{count} x {status:04X} {reason}" for status, reason, count in found[:_MOST_REASONS]]
+    named = (
+        sa.select(refusals.c.sop_uid, refusals.c.status, refusals.c.reason)
+        .where(refusals.c.association_id == association_id)
+        .order_by(refusals.c.id)
+        .limit(_MOST_REFUSED)
+    )
     note(
         connection,
         AuditEvent.INSTANCES_REFUSED,
         now,
         instances=sum(count for _, _, count in found),
         reason="; ".join(reasons),
+        refused=[
+            f"{sop_uid or 'without UID'}: {status:04X} {reason[:_LONGEST_REASON]}"
+            for sop_uid, status, reason in connection.execute(named).all()
+        ],
         **facts,
     )
 

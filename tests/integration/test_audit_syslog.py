@@ -22,6 +22,7 @@ from pacs_guard.ops.audit.sender import AuditSender
 from pacs_guard.ops.audit.syslog import TlsTransport, UdpTransport, tls_context
 from pacs_guard.queue.auditing import Auditing
 from pacs_guard.queue.database import Database
+from tests.authority import Authority
 from tests.integration.peers import free_port, is_listening, wait_until
 from tests.unit.ops.audit_schema import problems
 
@@ -172,15 +173,17 @@ def test_a_certificate_nobody_trusts_gets_nothing(certificates):
     assert received == []
 
 
-def rsyslog_configuration(folder: Path, port: int, certificates: Path) -> str:
-    """TLS and UDP in, each message's MSG part a line of a file."""
+def rsyslog_configuration(folder: Path, port: int, certificates: Path, authority: Authority | None) -> str:
+    """TLS and UDP in, each message's MSG part a line of a file; with an authority, from its client "guard" only."""
+    ca_file = authority.ca_file if authority is not None else certificates / "cert.pem"
+    clients = '"x509/name" permittedPeer=["guard"]' if authority is not None else '"anon"'
     return f"""
 global(workDirectory="{folder}" maxMessageSize="64k" defaultNetstreamDriver="gtls"
-  defaultNetstreamDriverCAFile="{certificates}/cert.pem"
+  defaultNetstreamDriverCAFile="{ca_file}"
   defaultNetstreamDriverCertFile="{certificates}/cert.pem"
   defaultNetstreamDriverKeyFile="{certificates}/key.pem")
 template(name="all" type="string" string="%pri% %msgid% %app-name% %msg%\\n")
-module(load="imtcp" streamDriver.name="gtls" streamDriver.mode="1" streamDriver.authMode="anon")
+module(load="imtcp" streamDriver.name="gtls" streamDriver.mode="1" streamDriver.authMode={clients})
 module(load="imudp")
 input(type="imtcp" port="{port}" address="127.0.0.1")
 input(type="imudp" port="{port}" address="127.0.0.1")
@@ -189,10 +192,10 @@ input(type="imudp" port="{port}" address="127.0.0.1")
 
 
 @contextmanager
-def rsyslog(folder: Path, certificates: Path):
+def rsyslog(folder: Path, certificates: Path, authority: Authority | None = None):
     port = free_port()
     configuration, log = folder / "rsyslog.conf", folder / "rsyslogd.log"
-    configuration.write_text(rsyslog_configuration(folder, port, certificates))
+    configuration.write_text(rsyslog_configuration(folder, port, certificates, authority))
     command = [RSYSLOGD, "-n", "-f", str(configuration), "-i", str(folder / "pid")]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)
@@ -226,3 +229,23 @@ def test_rsyslog_takes_the_messages(audit, certificates, tmp_path, kind):
     assert len(found) == 20
     assert [problems(document) for document in found] == [[]] * 20
     assert "Dr. Jönes".encode() in found[0]
+
+
+@pytest.mark.peer
+@needs_rsyslog
+@needs_openssl
+def test_rsyslog_takes_messages_of_the_client_that_it_knows_and_of_no_other(audit, certificates, tmp_path):
+    authority = Authority(tmp_path / "authority")
+    guard, other = authority.issue("guard"), authority.issue("other")
+    stranger = Authority(tmp_path / "strangers", "Strangers").issue("guard")
+    with rsyslog(tmp_path, certificates, authority) as (port, log):
+        for refused in (None, other, stranger):
+            audit.auditing.note(AuditEvent.STARTED, role="ops")
+            files = (refused.cert_file, refused.key_file) if refused is not None else (None, None)
+            context = tls_context(certificates / "cert.pem", *files)
+            audit.sender(TlsTransport("localhost", port, context, 5.0)).send_audit()
+        assert len(audit.auditing.due()) == 3  # none of them counts as told
+        context = tls_context(certificates / "cert.pem", guard.cert_file, guard.key_file)
+        audit.sender(TlsTransport("localhost", port, context, 5.0)).send_audit()
+        assert audit.auditing.due() == []
+        wait_until(lambda: log.exists() and log.read_bytes().count(b"</AuditMessage>") == 3, what="3 messages")

@@ -44,6 +44,7 @@ class EventType(Enum):
     LOGOUT = Code("110123", "Logout")
     NODE_AUTHENTICATION = Code("110126", "Node Authentication")
     EMERGENCY_OVERRIDE_STARTED = Code("110127", "Emergency Override Started")
+    SECURITY_CONFIGURATION = Code("110129", "Security Configuration")
     SOFTWARE_CONFIGURATION = Code("110131", "Software Configuration")
     OBJECT_SECURITY_CHANGED = Code("110135", "Object Security Attributes Changed")
     EMERGENCY_OVERRIDE_STOPPED = Code("110138", "Emergency Override Stopped")

@@ -113,10 +113,15 @@ def _study(told: _Told) -> Object:
         type_code="2",
         role="3",
         name="study",
-        details=told.details("verdict", "decision", "kinds", "models"),
+        details=told.details("verdict", "decision", "kinds", "models") | _refused(told),
         sop_classes=told.facts.get("sop_classes", ()),
         instances=told.facts.get("instances"),
     )
+
+
+def _refused(told: _Told) -> dict[str, str]:
+    """Return a detail for each instance that was refused: its UID, the status answered and why."""
+    return {f"refused {number}": str(one) for number, one in enumerate(told.facts.get("refused", ()), start=1)}
 
 
 def _patient(told: _Told) -> Object:
@@ -180,6 +185,8 @@ MESSAGES: dict[AuditEvent, _Row] = {
     _E.STARTED: _Row(EventId.APPLICATION_ACTIVITY, (_T.APPLICATION_START,), "E", (_application,)),
     _E.STOPPED: _Row(EventId.APPLICATION_ACTIVITY, (_T.APPLICATION_STOP,), "E", (_application,)),
     _E.MODELS: _Row(_ALERT, (_T.SOFTWARE_CONFIGURATION,), "E", (_switcher,), (_source,)),
+    _E.SETTINGS_CHANGED: _Row(_ALERT, (_T.SECURITY_CONFIGURATION,), "E", (_application,), (_source,)),
+    _E.SETTINGS_REFUSED: _Row(_ALERT, (_T.SECURITY_CONFIGURATION,), "E", (_application,), (_source,), _minor),
     _E.ASSOCIATION_OPENED: _Row(_ALERT, (_T.NODE_AUTHENTICATION,), "E", (_peer(requestor=True), _node()), (_source,)),
     _E.ASSOCIATION_REFUSED: _Row(
         _ALERT, (_T.NODE_AUTHENTICATION,), "E", (_peer(requestor=True), _node()), (_source,), _refusal

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pacs_guard.domain.drift import Drift, Measure
 from pacs_guard.domain.models import LoadedModel
+from pacs_guard.ops.certificate_metrics import CertificateCollector
 from pacs_guard.ops.drift_metrics import DriftCollector
 from pacs_guard.ops.metrics import NodeCollector, RoleMetrics
 from pacs_guard.ops.model_metrics import ModelsCollector
@@ -16,6 +17,8 @@ from pacs_guard.ops.reload import Outcome
 from pacs_guard.ops.selftest import SelfTestCollector, SelfTestOutcome, write_outcome
 from pacs_guard.ops.settings_metrics import SettingsCollector
 from pacs_guard.queue.reports import QueueGauges
+from pacs_guard.tls.inventory import CertificateFile
+from tests.authority import Authority
 
 # added by Prometheus to everything that it scrapes
 _SCRAPED = {"job", "instance"}
@@ -26,6 +29,7 @@ def _count_everything(metrics: RoleMetrics) -> None:
     metrics.association_opened("ct-1")
     metrics.association_closed("ct-1", 1.0)
     metrics.association_refused("address")
+    metrics.certificate("ct-1", 1.0)
     metrics.assessed("UNDETERMINED", "forward", 1.0, bypassed=True)
     metrics.scored("forensic", 0.1)
     metrics.detector_failed("forensic")
@@ -58,6 +62,8 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     proposals = [Proposal("forensic", "2", "recommended", 1.0)]
     registry.register(ModelsCollector(lambda: [LoadedModel("forensic", "1", "ab")], lambda: proposals))
     registry.register(SettingsCollector(outcomes=lambda: [Outcome("ops", 1.0, 1.0)], min_free_bytes=lambda: 1))
+    ca_file = Authority(tmp_path_factory.mktemp("authority")).ca_file
+    registry.register(CertificateCollector(lambda: [CertificateFile("tls.ca_file", ca_file)]))
     write_outcome(tmp_path_factory.getbasetemp(), SelfTestOutcome(ok=True, reason="", at=1.0, seconds=1.0))
     registry.register(SelfTestCollector(tmp_path_factory.getbasetemp(), 3600.0))
     names: dict[str, set[str]] = {"up": set(_SCRAPED)}

@@ -29,6 +29,8 @@ FACTS = {
     "failed": 0,
     "role": "detect",
     "count": 2,
+    "certificate": "CN=ct1",
+    "settings": ["tls.cert_file"],
 }
 
 
@@ -144,3 +146,12 @@ def test_what_a_peer_sends_cannot_leave_its_place_in_the_document():
 
 def test_text_without_end_does_not_make_a_message_without_end():
     assert len(audit_message(stored(AuditEvent.RELEASED, reason="x" * 10**6), NODE)) < 5000
+
+
+def test_each_refused_instance_is_named_with_its_reason():
+    refused = ["1.2.3.4: A900 no", "1.2.3.5: C000 cut short"]
+    assert problems(audit_message(stored(AuditEvent.INSTANCES_REFUSED, refused=refused), NODE)) == []
+    details = built(AuditEvent.INSTANCES_REFUSED, refused=refused).findall(".//ParticipantObjectDetail")
+    told = {one.get("type"): base64.b64decode(one.get("value")).decode() for one in details}
+    assert told["refused 1"] == "1.2.3.4: A900 no"
+    assert told["refused 2"] == "1.2.3.5: C000 cut short"

@@ -158,3 +158,30 @@ def test_silent_connections_beyond_a_number_are_closed_at_once(serve, monkeypatc
         break
     else:
         pytest.fail("no place became free")
+
+
+def test_who_gives_a_password_is_told_of_and_what_protects_can_change():
+    logins = []
+    server = WatchServer(
+        "127.0.0.1", 0, CollectorRegistry(), list, Protection("prometheus", "old"), lambda *told: logins.append(told)
+    )
+    server.start()
+    try:
+        url = f"http://127.0.0.1:{server.port}/metrics"
+        assert httpx.get(url).status_code == 401
+        assert httpx.get(url, auth=("prometheus", "new")).status_code == 401
+        server.protect(Protection("prometheus", "new"))
+        assert httpx.get(url, auth=("prometheus", "new")).status_code == 200
+        with pytest.raises(SupervisionError, match="cannot be used"):
+            server.protect(Protection(cert_file="gone.pem", key_file="gone.key"))
+        assert httpx.get(url, auth=("prometheus", "new")).status_code == 200
+        assert httpx.get(url, headers={"Authorization": "Basic !"}).status_code == 401
+        assert httpx.get(url.replace("metrics", "healthz"), auth=("nobody", "x")).status_code == 200
+    finally:
+        server.stop()
+    assert logins == [
+        ("prometheus", "127.0.0.1", False),
+        ("prometheus", "127.0.0.1", True),
+        ("prometheus", "127.0.0.1", True),
+        ("unknown", "127.0.0.1", False),
+    ]

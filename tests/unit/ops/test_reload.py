@@ -128,6 +128,40 @@ def test_after_an_error_the_old_settings_stay_and_the_next_request_is_answered(r
     assert role.reloader.reload().changed == ("receive.max_associations",)
 
 
+def test_a_certificate_that_was_renewed_in_its_place_is_a_change(role, tmp_path):
+    file = tmp_path / "own.pem"
+    file.write_text("old")
+    role.file = settings(ops={"metrics_cert_file": file, "metrics_key_file": "a.key"}, tls={"ca_file": file})
+    assert role.reloader.reload().changed == ("tls.ca_file",)
+    assert role.reloader.reload().changed == ()
+    file.write_text("new")
+    assert role.reloader.reload().changed == ("tls.ca_file",)
+    assert role.reloader.settings is role.file
+
+
+def test_whoever_keeps_the_trail_is_told_of_changes_and_refusals_only(role):
+    told = []
+    role.reloader.tell = told.append
+
+    def ask(expected):
+        role.reloader.request()
+        for _ in range(500):
+            if len(told) == expected:
+                return
+            threading.Event().wait(0.01)
+
+    role.file = settings(receive={"max_associations": 5})
+    ask(1)
+    role.reloader.request()  # nothing new
+    threading.Event().wait(0.2)
+    role.file = ConfigurationError(["receive.port: 0 was given"])
+    ask(2)
+    assert [(one.changed, one.errors) for one in told] == [
+        (("receive.max_associations",), ()),
+        ((), ("receive.port: 0 was given",)),
+    ]
+
+
 def test_requests_are_answered_in_a_file_that_goes_with_the_role(role, tmp_path):
     (started,) = outcomes(tmp_path)
     assert (started.role, started.ok, started.changed) == ("receive", True, ())

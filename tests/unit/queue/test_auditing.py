@@ -72,6 +72,7 @@ def test_each_study_of_an_association_is_told_with_its_count_and_what_was_refuse
         (E.INSTANCES_REFUSED, 3),
     ]
     assert events[3].facts["reason"] == "2 x A900 no; 1 x C000 no"
+    assert events[3].facts["refused"] == ["1: A900 no", "1: A900 no", "1: C000 no"]
 
 
 def test_what_a_killed_receiver_had_taken_is_told_when_it_starts_again(node, auditing, instance):
@@ -118,3 +119,20 @@ def test_a_bypassed_study_is_told(node, auditing, instance):
     node.clock.move(1e6)
     node.assessing.bypass_overdue({}, Policy())
     assert told(auditing)[-1] is E.BYPASSED
+
+
+def test_the_first_hundred_refused_instances_are_named(node, auditing):
+    node.intake.open_association("a", calling_ae="CT1", address="10.0.0.1", source="ct")
+    for _ in range(120):
+        refuse(node)
+    node.intake.close_association("a")
+    refused = auditing.due(1000)[-1].facts
+    assert (refused["instances"], len(refused["refused"])) == (120, 100)
+
+
+def test_the_certificate_of_who_called_is_told(node, auditing):
+    node.intake.open_association("a", calling_ae="CT1", address="10.0.0.1", source="ct", certificate="CN=ct1")
+    node.intake.refuse_association(
+        calling_ae="CT2", called_ae="X", address="10.0.0.2", reason="certificate_not_bound", certificate="CN=ct2"
+    )
+    assert [event.facts["certificate"] for event in auditing.due()] == ["CN=ct1", "CN=ct2"]
