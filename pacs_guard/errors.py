@@ -17,6 +17,7 @@
     ├── ProtocolError               bytes of a peer that break the upper layer protocol; the association is aborted
     ├── DataSetError                a received data set that must be refused
     ├── AssemblyError               instances of which no volume can be made
+    ├── ConfinementError            a process under limits that gave no answer
     ├── DetectError                 detectors and their models
     │   ├── BundleError             a model bundle that is incomplete, altered or too new
     │   └── DetectorError           a detector that failed on a volume
@@ -120,6 +121,10 @@ class DataSetError(PacsGuardError):
 
 class AssemblyError(PacsGuardError):
     """Instances of which no volume can be made; its text is the refusal, one sentence for a person."""
+
+
+class ConfinementError(PacsGuardError):
+    """A process that works on hostile bytes went beyond a limit, crashed, or gave an answer that is none."""
 
 
 class DetectError(PacsGuardError):

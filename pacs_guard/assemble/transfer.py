@@ -6,54 +6,22 @@ is checked before room is made for it.
 
 from __future__ import annotations
 
-import json
 import math
-import struct
 from dataclasses import asdict, fields
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from pacs_guard.confined import write_message
 from pacs_guard.domain.volume import AssembledSeries, InstanceFacts, Volume
-from pacs_guard.errors import AssemblyError
+from pacs_guard.errors import ConfinementError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
-_LENGTH = struct.Struct(">Q")
 _ARRAYS = {"hu": np.dtype("<i2"), "padding": np.dtype("?"), "positions_mm": np.dtype("<f8")}
-
-
-class BrokenAnswerError(AssemblyError):
-    """Bytes that are no message, or the end of the stream within one."""
-
-
-def write_message(file: IO[bytes], message: Mapping[str, Any]) -> None:
-    """Write one JSON object."""
-    content = json.dumps(message).encode()
-    file.write(_LENGTH.pack(len(content)) + content)
-
-
-def read_message(file: IO[bytes], *, most: int) -> dict[str, Any]:
-    """Read one JSON object of at most `most` bytes.
-
-    Raises
-    ------
-    BrokenAnswerError
-        If there is none.
-    """
-    (length,) = _LENGTH.unpack(_read(file, _LENGTH.size))
-    if length > most:
-        raise BrokenAnswerError(f"a message of {length} bytes; at most {most} are read")
-    try:
-        message = json.loads(_read(file, length))
-    except (ValueError, RecursionError) as error:
-        raise BrokenAnswerError(f"a message that is no JSON: {error}") from error
-    if not isinstance(message, dict):
-        raise BrokenAnswerError("a message that is no JSON object")
-    return message
 
 
 def write_series(file: IO[bytes], series: AssembledSeries) -> None:
@@ -86,7 +54,7 @@ def read_series(file: IO[bytes], message: dict[str, Any], *, most_bytes: int) ->
 
     Raises
     ------
-    BrokenAnswerError
+    ConfinementError
         If the message announces no series, or more than that.
     """
     try:
@@ -99,13 +67,13 @@ def read_series(file: IO[bytes], message: dict[str, Any], *, most_bytes: int) ->
         made = None if volume is None else Volume(**_tuples(volume) | arrays)
         return AssembledSeries(**_tuples(content), volume=made)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BrokenAnswerError(f"a message that is no series: {error}") from error
+        raise ConfinementError(f"a message that is no series: {error}") from error
 
 
 def _check(shapes: Mapping[str, tuple[int, ...]], most_bytes: int) -> None:
     sizes = [math.prod(shape) * _ARRAYS[name].itemsize for name, shape in shapes.items()]
     if any(count < 0 for shape in shapes.values() for count in shape) or sum(sizes) > most_bytes:
-        raise BrokenAnswerError(f"arrays of shapes {shapes}; at most {most_bytes} bytes are read")
+        raise ConfinementError(f"arrays of shapes {shapes}; at most {most_bytes} bytes are read")
 
 
 def _array(file: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
@@ -115,7 +83,7 @@ def _array(file: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDA
     while at < len(view):
         count = file.readinto(view[at:])  # type: ignore[attr-defined]  # every buffered reader has it
         if not count:
-            raise BrokenAnswerError("the stream ended within an array")
+            raise ConfinementError("the stream ended within an array")
         at += count
     return array
 
@@ -123,10 +91,3 @@ def _array(file: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDA
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     """Undo what JSON does to tuples."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-
-
-def _read(file: IO[bytes], count: int) -> bytes:
-    content = file.read(count)
-    if len(content) < count:
-        raise BrokenAnswerError("the stream ended within a message")
-    return content

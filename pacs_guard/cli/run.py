@@ -229,7 +229,8 @@ def _set_aside() -> None:
 
 
 def _run_detect(stores: Stores, metrics: RoleMetrics, stop: threading.Event, reloader: Reloader) -> None:
-    from pacs_guard.assemble.confined import ConfinedAssembly, Limits
+    from pacs_guard.assemble.confined import ConfinedAssembly
+    from pacs_guard.confined import Limits
     from pacs_guard.detect.worker import Worker
 
     settings = stores.settings

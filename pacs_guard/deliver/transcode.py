@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import threading
 import zlib
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from pydicom import Dataset, dcmread
@@ -16,11 +18,13 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import decompress
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian, ExplicitVRLittleEndian
 
+from pacs_guard.confined import ConfinedProcess, Limits, read_exactly, read_message, serve, write_message
 from pacs_guard.deliver.contexts import FALLBACK_SYNTAXES, can_transcode
-from pacs_guard.errors import PermanentDeliveryError
+from pacs_guard.domain.text import printable
+from pacs_guard.errors import ConfinementError, PermanentDeliveryError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
     from pydicom.pixels.decoders.base import Decoder
@@ -30,6 +34,10 @@ if TYPE_CHECKING:
 
 _WORD_BYTES = {"OW": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+LIMITS = Limits(memory_bytes=4 << 30, seconds=120.0)
+"""What transcoding one instance may take."""
+_LARGEST_MESSAGE = 1 << 16
+_OF_THREAD = threading.local()
 _LITTLE_ENDIAN = (*FALLBACK_SYNTAXES, DeflatedExplicitVRLittleEndian)
 
 
@@ -61,25 +69,73 @@ def transcode(spool: StoredFiles, instance: StoredInstance, target: str) -> byte
             f"instance {instance.id} is in {UID(source).name}, which is not transcoded to {UID(target).name}: "
             "only uncompressed and lossless syntaxes are, and only to uncompressed little endian"
         )
+    request = {
+        "path": str(spool.absolute(instance)),
+        "offset": instance.offset,
+        "length": instance.length,
+        "source": source,
+        "target": target,
+    }
     try:
-        if source == DeflatedExplicitVRLittleEndian and target == ExplicitVRLittleEndian:
-            return _inflated(spool, instance)
-        return _re_encoded(spool.absolute(instance), source, target)
-    except PermanentDeliveryError:
-        raise
-    except Exception as error:  # decoders raise nearly anything on malformed input
+        return _asked(request)
+    except ConfinementError as error:
         raise PermanentDeliveryError(
             f"instance {instance.id} cannot be transcoded from {UID(source).name} to {UID(target).name}: {error}"
         ) from error
 
 
-def _inflated(spool: StoredFiles, instance: StoredInstance) -> bytes:
+def _asked(request: Mapping[str, Any]) -> bytes:
+    """Have another process transcode: a codec in C that crashes must not stop all other deliveries."""
+    process = getattr(_OF_THREAD, "process", None)
+    if process is None:
+        process = _OF_THREAD.process = ConfinedProcess(__name__, LIMITS)
+    with process.question(request) as answers:
+        message = read_message(answers, most=_LARGEST_MESSAGE)
+        length = int(message.get("length", 0))
+        if not 0 <= length <= LIMITS.memory_bytes:
+            raise ConfinementError(f"an answer of {length} bytes; at most {LIMITS.memory_bytes} are read")
+        data = read_exactly(answers, length)
+    if "error" in message:
+        raise ConfinementError(printable(str(message["error"])))
+    return data
+
+
+# in the other process
+
+
+def _answer(request: dict[str, Any], answers: IO[bytes], limits: Limits) -> None:
+    data, message = b"", {}
+    try:
+        data = transcoded(**request)
+    except MemoryError:
+        message = {"error": f"it takes more than {limits.memory_bytes} bytes of memory"}
+    except Exception as error:  # noqa: BLE001  # decoders raise nearly anything on malformed input
+        message = {"error": printable(str(error) or repr(error))}
+    write_message(answers, message | {"length": len(data)})
+    answers.write(data)
+
+
+def transcoded(*, path: str, offset: int, length: int, source: str, target: str) -> bytes:
+    """Return the data set of a Part 10 file in another transfer syntax; see `transcode`, which has this done.
+
+    Raises
+    ------
+    Exception
+        Nearly any, as decoders do.
+    """
+    if source == DeflatedExplicitVRLittleEndian and target == ExplicitVRLittleEndian:
+        return _inflated(path, offset, length)
+    return _re_encoded(Path(path), source, target)
+
+
+def _inflated(path: str, offset: int, length: int) -> bytes:
     """Undo the deflation and nothing else; the result is Explicit VR Little Endian (PS3.5 A.5)."""
     inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
-    with spool.open(instance) as file:
-        data = inflate.decompress(file.read())
+    with Path(path).open("rb") as file:
+        file.seek(offset)
+        data = inflate.decompress(file.read(length))
     if not inflate.eof:
-        raise PermanentDeliveryError(f"instance {instance.id}: its deflated data set is cut short")
+        raise ValueError("its deflated data set is cut short")
     return data
 
 
@@ -144,3 +200,7 @@ def _swap_words(ds: Dataset) -> None:
         width = _WORD_BYTES.get(element.VR)
         if width is not None and isinstance(element.value, bytes):
             element.value = np.frombuffer(element.value, f">u{width}").astype(f"<u{width}").tobytes()
+
+
+if __name__ == "__main__":
+    serve(_answer)

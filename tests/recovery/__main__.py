@@ -1,4 +1,4 @@
-"""The crash test by command.
+"""The crash test by command; `python -m tests.recovery soak` is the soak.
 
     python -m tests.recovery --rounds 1000 --output crashes.jsonl
 
@@ -76,7 +76,11 @@ def summary(outcomes: Sequence[dict]) -> str:
 
 
 def main() -> int:
-    """Run what is missing of the rounds asked for."""
+    """Run what is missing of the rounds asked for, or the soak."""
+    if sys.argv[1:2] == ["soak"]:
+        from tests.recovery.soak import main as soak  # noqa: PLC0415  # only here
+
+        return soak(sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)

@@ -10,10 +10,11 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("receive", "assemble", "detect", "deliver")
-ROOM_DOORS = {"domain", "spool", "queue", "errors", "tls"}
+ROOM_DOORS = {"domain", "spool", "queue", "errors", "tls", "confined"}
 DOORS = {
     "errors": set(),
     "domain": {"errors"},
+    "confined": {"errors"},
     "tls": {"errors"},
     "queue": {"domain", "errors"},
     "spool": {"domain", "errors"},

@@ -15,9 +15,10 @@ import pytest
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 
-from pacs_guard.assemble.confined import ConfinedAssembly, Limits
+from pacs_guard.assemble.confined import ConfinedAssembly
 from pacs_guard.assemble.files import find_instances
 from pacs_guard.assemble.series import assemble_study
+from pacs_guard.confined import Limits
 from pacs_guard.domain.identifiers import InstanceKey
 from pacs_guard.domain.instance import StoredInstance
 from pacs_guard.errors import SpoolError
@@ -179,7 +180,7 @@ def test_processor_time_is_limited(tmp_path, series):
         items = struct.pack("<HHL", 0xFFFE, 0xE000, 0) * 4_000_000
         path.write_bytes(struct.pack("<HH2sHL", 0x0008, 0x1140, b"SQ", 0, len(items)) + items)
         found = one(assembly, [stored(path)])
-        assert found.refusal == "not judged: reading it took more than 1 s of processor time"
+        assert found.refusal == "not judged: reading failed: it took more than 1 s of processor time"
     finally:
         assembly.close()
 
@@ -193,14 +194,14 @@ def stuck(tmp_path):
 def test_time_on_the_clock_is_limited(tmp_path, stuck):
     assembly = ConfinedAssembly(tmp_path, Limits(1 << 30, 0.15))
     try:
-        assert one(assembly, [stuck]).refusal == "not judged: reading it took more than 1.5 s"
+        assert one(assembly, [stuck]).refusal == "not judged: reading failed: it took more than 1.5 s"
     finally:
         assembly.close()
 
 
 def test_a_reader_that_crashes_refuses_its_series_and_the_next_is_read(confined, stuck, series):
     assert one(confined, series).volume is not None
-    crash = threading.Timer(0.3, lambda: os.kill(confined._process.pid, signal.SIGSEGV))
+    crash = threading.Timer(0.3, lambda: os.kill(confined._process._process.pid, signal.SIGSEGV))
     crash.start()
     found = one(confined, [stuck])
     assert "SIGSEGV" in found.refusal
@@ -210,12 +211,12 @@ def test_a_reader_that_crashes_refuses_its_series_and_the_next_is_read(confined,
 
 def test_the_reader_goes_with_its_node(confined, series):
     one(confined, series)
-    process = confined._process
+    process = confined._process._process
     confined.close()
     assert process.returncode == -signal.SIGKILL
     one(confined, series)
-    confined._process.stdin.close()  # as when the worker dies
+    confined._process._process.stdin.close()  # as when the worker dies
     deadline = time.monotonic() + 10
-    while confined._process.poll() is None and time.monotonic() < deadline:
+    while confined._process._process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert confined._process.returncode == 0
+    assert confined._process._process.returncode == 0

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pacs_guard.assemble.transfer import BrokenAnswerError, read_message, read_series, write_message
+from pacs_guard.assemble.transfer import read_series
+from pacs_guard.confined import read_message, write_message
+from pacs_guard.errors import ConfinementError
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.sampled_from(["", "x", "hu"]) | st.floats(),
@@ -39,7 +41,7 @@ def volume(**shapes):
     ],
 )
 def test_what_is_no_message_is_refused(content, reason):
-    with pytest.raises(BrokenAnswerError, match=reason):
+    with pytest.raises(ConfinementError, match=reason):
         read_message(io.BytesIO(content), most=100)
 
 
@@ -62,7 +64,7 @@ def test_a_message_comes_out_as_it_went_in():
     ],
 )
 def test_room_is_made_for_no_more_than_allowed(shapes):
-    with pytest.raises(BrokenAnswerError):
+    with pytest.raises(ConfinementError):
         read_series(io.BytesIO(), {"series": volume(**shapes)}, most_bytes=1000)
 
 
@@ -70,6 +72,6 @@ def test_room_is_made_for_no_more_than_allowed(shapes):
 def test_any_json_is_a_series_or_refused(content, rest):
     try:
         series = read_series(io.BytesIO(rest), {"series": json.loads(json.dumps(content))}, most_bytes=1000)
-    except BrokenAnswerError:
+    except ConfinementError:
         return
     assert series.volume is None

@@ -25,6 +25,7 @@ from pacs_guard.domain.identifiers import InstanceKey
 from pacs_guard.domain.instance import StoredInstance
 from pacs_guard.errors import PermanentDeliveryError
 
+CRASHING = Path(__file__).parents[2] / "fuzz" / "findings" / "confined-935926996fb2"
 FILES = [
     "CT_small.dcm",
     "MR_small_implicit.dcm",
@@ -124,5 +125,28 @@ def test_pixels_that_cannot_be_decoded_are_a_permanent_failure(spool):
 
 def test_other_pixels_after_transcoding_are_never_sent(spool, monkeypatch):
     monkeypatch.setattr(room, "_swap_words", lambda _ds: None)
-    with pytest.raises(PermanentDeliveryError, match="pixels differ"):
-        transcode(spool, spooled(spool, content_of("MR_small_bigendian.dcm")), ExplicitVRLittleEndian)
+    instance = spooled(spool, content_of("MR_small_bigendian.dcm"))
+    with pytest.raises(ValueError, match="pixels differ"):
+        room.transcoded(
+            path=str(spool.absolute(instance)),
+            offset=instance.offset,
+            length=instance.length,
+            source=instance.transfer_syntax_uid,
+            target=ExplicitVRLittleEndian,
+        )
+
+
+def test_a_codec_that_crashes_fails_its_instance_and_no_other(spool):
+    # a JPEG 2000 stream on which GDCM ends its process
+    content = CRASHING.read_bytes()
+    meta = dcmread_meta(content_of("MR_small_jp2klossless.dcm"))
+    good = content_of("MR_small_jp2klossless.dcm")
+    instance = spooled(spool, good[: 144 + int.from_bytes(good[140:144], "little")] + content[data_set_at(content) :])
+    with pytest.raises(PermanentDeliveryError, match="SIGABRT"):
+        transcode(spool, instance, ExplicitVRLittleEndian)
+    assert transcode(spool, spooled(spool, good), ExplicitVRLittleEndian)
+    assert meta.TransferSyntaxUID == instance.transfer_syntax_uid
+
+
+def data_set_at(content: bytes) -> int:
+    return content.index(b"\x08\0\x08\0CS")
