@@ -17,7 +17,7 @@ from training.attack import shams, simulated
 from training.calibration import calibration_sections
 from training.crossval import FOLDS, comparable, fit_heads, raw_scores, score_lines
 from training.examples import measure
-from training.labelled import CLEAN, PRESUMED, TAMPERED, training_cases
+from training.labelled import CLEAN, PRESUMED, TAMPERED, is_held_back, training_cases
 from training.report import clean_scores
 from training.reviewed import SOURCE, read_reviewed
 from training.sources import read_all
@@ -137,13 +137,20 @@ def train_classifier(
     options.name, _, options.classifiers = champion.name.rpartition("-")
     options.protocol = "grouped"
     cache = options.cache or CACHE
-    parts = [read_index(data, cache)] if data is not None else []
+    parts = [_learnable(read_index(data, cache))] if data is not None else []
     index = joined([*parts, _training_rows(reviewed, studies)])
     with tempfile.TemporaryDirectory(prefix="pacs-guard-") as folder:
         made = export(plan_of(options), index, Path(folder), cache, say)
         changed = ("preprocessing", "operating_point", "calibration", "notes", "data_sha256")
         files = {file: made.read(file) for file in made.section("files") if file != MANIFEST}
         return {key: made.manifest[key] for key in changed if key in made.manifest}, files
+
+
+def _learnable(index: Index) -> Index:
+    """Leave out what a base holds of patients who are held back, from an earlier export."""
+    own = f"{SOURCE}:"
+    kept = (row for row in index.rows if not row.patient.startswith(own) or not is_held_back(row.patient[len(own) :]))
+    return replace(index, rows=tuple(kept))
 
 
 def _training_rows(reviewed: Path, studies: list[LabelledStudy]) -> Index:

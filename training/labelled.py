@@ -58,12 +58,17 @@ class LabelledStudy:
     @property
     def held_back(self) -> bool:
         """Whether its patient is one that no challenger learns from."""
-        return int(self.patient[:8], 16) < HELD_BACK * 0x1_0000_0000
+        return is_held_back(self.patient)
 
     def series(self) -> Iterator[AssembledSeries]:
         """Yield its series as the node assembles them."""
         instances, _ = find_instances([self.folder])
         yield from assemble_study(instances, Path("/"))
+
+
+def is_held_back(patient: str) -> bool:
+    """Say whether a patient, by hash, is one that no challenger learns from."""
+    return int(patient[:8], 16) < HELD_BACK * 0x1_0000_0000
 
 
 def read_labelled(folder: Path) -> list[LabelledStudy]:

@@ -1,4 +1,4 @@
-"""``pacs-guard backup``: the queue, the instances and the evidence, while the node runs."""
+"""``pacs-guard backup``: the queue, the instances, the evidence and retrained models, while the node runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pacs_guard.spool.backup import copy_new_files, remove_others
 if TYPE_CHECKING:
     from pathlib import Path
 
-_FOLDERS = ("spool/instances", "spool/refused", "evidence")
+_FOLDERS = ("spool/instances", "spool/refused", "evidence", "models", "proposals")
 _DATABASE = "queue.sqlite"
 
 

@@ -67,7 +67,8 @@ def _listed(stores: Stores | None) -> Iterator[dict[str, Any]]:
     yield _row(_RULES, version, "", rules, None, "rules, without a bundle")
     folders = [*list_bundles(), *(bundle.path for bundle in configured.values())]
     if stores is not None:
-        folders += sorted(file.parent for file in stores.settings.models_dir.glob("*/*/bundle.json"))
+        made = (file.parent for file in stores.settings.models_dir.glob("*/*/bundle.json"))
+        folders += sorted(folder for folder in made if not folder.name.startswith("."))  # one is being made there
     for folder in dict.fromkeys(path.resolve() for path in folders):
         try:
             bundle = load_bundle(folder)

@@ -52,6 +52,9 @@ def test_a_node_is_backed_up_while_it_receives_and_restored_with_every_byte(node
     evidence = tmp_path / "data" / "evidence" / "1-1-ab" / "evidence.json"
     evidence.parent.mkdir(parents=True)
     evidence.write_text("{}")
+    model = tmp_path / "data" / "models" / "forensic" / "2" / "bundle.json"
+    model.parent.mkdir(parents=True)
+    model.write_text("{}")
     stop = threading.Event()
 
     def receive():
@@ -79,6 +82,7 @@ def test_a_node_is_backed_up_while_it_receives_and_restored_with_every_byte(node
     for instance in before:
         stores.spool().verify(instance)
     assert (tmp_path / "restored" / "evidence" / "1-1-ab" / "evidence.json").read_text() == "{}"
+    assert (tmp_path / "restored" / "models" / "forensic" / "2" / "bundle.json").exists()
     stores.database.close()
     assert show_ledger(restored, deep=True, json=False) == 0
 
