@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pacs_guard.queue.reports import Reports
 
 _COLUMNS = tuple(field.name for field in fields(LedgerLine) if field.name not in {"source", "duplicates"})
+_MOST_REMARKS = 200
 _STYLE = "body{font-family:sans-serif}td,th{padding:.2em .8em;text-align:right}td:first-child{text-align:left}"
 
 
@@ -135,11 +136,15 @@ def _rows(report: DailyReport) -> Iterable[Sequence[str]]:
 
 
 def _remarks(report: DailyReport) -> list[str]:
-    return [
-        f"{what}: study {item['study_id']} instance {item['sop_uid']} to {item['destination']}: {item['error']}"
-        for what, items in (("given up", report.given_up), ("unproved", report.unproved))
-        for item in items
-    ]
+    remarks = []
+    for what, items in (("given up", report.given_up), ("unproved", report.unproved)):
+        remarks += [
+            f"{what}: study {item['study_id']} instance {item['sop_uid']} to {item['destination']}: {item['error']}"
+            for item in items[:_MOST_REMARKS]
+        ]
+        if len(items) > _MOST_REMARKS:
+            remarks.append(f"{what}: {len(items) - _MOST_REMARKS} more; the JSON has them all")
+    return remarks
 
 
 FORMS: dict[str, Callable[[DailyReport], str]] = {"json": as_json, "txt": as_text, "html": as_html}

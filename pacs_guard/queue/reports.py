@@ -204,8 +204,13 @@ class Reports:
 
     def unproved(self) -> list[dict[str, object]]:
         """Return every delivered instance that its destination did not vouch for, with the reason."""
+        some = sa.select(proofs.c.delivery_id).where(proofs.c.unproved > 0)
         return self._listed(
-            sa.and_(delivery_items.c.state == ItemState.DELIVERED, delivery_items.c.proof == Proof.UNPROVED)
+            sa.and_(
+                deliveries.c.id.in_(some),
+                delivery_items.c.state == ItemState.DELIVERED,
+                delivery_items.c.proof == Proof.UNPROVED,
+            )
         )
 
     def _listed(self, condition: sa.ColumnElement[bool]) -> list[dict[str, object]]:

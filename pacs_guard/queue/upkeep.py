@@ -119,32 +119,31 @@ class Upkeep:
             Destinations whose answers to C-STORE are enough where they gave no proof.
         """
         now = self._clock()
-        needed = (
-            sa.select(delivery_items.c.instance_id)
-            .join(deliveries, deliveries.c.id == delivery_items.c.delivery_id)
-            .where(
-                delivery_items.c.instance_id == instances.c.id,
-                sa.or_(
-                    delivery_items.c.proof.is_(None),
-                    delivery_items.c.proof.in_(OPEN),
-                    sa.and_(
-                        delivery_items.c.proof == Proof.UNPROVED, deliveries.c.destination.not_in(list(unproved_at))
-                    ),
-                ),
-            )
-        )
-        due = sa.and_(
-            instances.c.purged_at.is_(None),
-            instances.c.study_id.in_(
-                sa.select(studies.c.id).where(
-                    studies.c.state == StudyState.DELIVERED, studies.c.finished_at < now - older_than_seconds
-                )
-            ),
-            sa.not_(needed.exists()),
-        )
-        with self._database.write() as connection:
-            rows = connection.execute(sa.select(instances.c.id, instances.c.path).where(due).limit(_BATCH)).all()
+        due = sa.select(instances.c.id, instances.c.path).where(_removable(now - older_than_seconds, unproved_at))
+        with self._database.read() as connection:  # a long look that takes no writer's turn
+            found = list(connection.execute(due.limit(_BATCH)).scalars())
+        if not found:
+            return []
+        with self._database.write() as connection:  # what came in between is seen here
+            rows = connection.execute(due.where(instances.c.id.in_(found))).all()
             connection.execute(
                 sa.update(instances).where(instances.c.id.in_([row[0] for row in rows])).values(purged_at=now)
             )
         return [row[1] for row in rows]
+
+
+def _removable(finished_before: float, unproved_at: Collection[str]) -> sa.ColumnElement[bool]:
+    """Return the condition for instances of studies that ended before a time and that nobody needs."""
+    unproved = sa.and_(delivery_items.c.proof == Proof.UNPROVED, deliveries.c.destination.not_in(list(unproved_at)))
+    needed = (
+        sa.select(delivery_items.c.instance_id)
+        .join(deliveries, deliveries.c.id == delivery_items.c.delivery_id)
+        .where(
+            delivery_items.c.instance_id == instances.c.id,
+            sa.or_(delivery_items.c.proof.is_(None), delivery_items.c.proof.in_(OPEN), unproved),
+        )
+    )
+    ended = sa.select(studies.c.id).where(
+        studies.c.state == StudyState.DELIVERED, studies.c.finished_at < finished_before
+    )
+    return sa.and_(instances.c.purged_at.is_(None), instances.c.study_id.in_(ended), sa.not_(needed.exists()))

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 
 import pytest
 
-from pacs_guard.ops.daily import DailyReport, as_html, as_text, bounds, is_due, make_report, write_report
+from pacs_guard.ops.daily import DailyReport, as_html, as_json, as_text, bounds, is_due, make_report, write_report
 from pacs_guard.queue.ledger import LedgerLine
 
 LINES = (
@@ -41,6 +41,13 @@ def test_text_and_page_show_every_source_and_nothing_is_markup():
     assert "<td>ct-&lt;2&gt;</td><td>4</td><td>3</td>" in page
     assert "&lt;gone&gt;" in page
     assert "<gone>" not in page
+
+
+def test_a_long_list_is_cut_for_people_only():
+    many = report(unproved=(LISTED,) * 201)
+    assert as_text(many).count("instance 1.2.3") == 200
+    assert as_text(many).endswith("unproved: 1 more; the JSON has them all\n")
+    assert as_json(many).count('"1.2.3"') == 201
 
 
 def test_files_are_for_their_owner_and_the_json_is_complete(tmp_path):
