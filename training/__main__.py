@@ -49,6 +49,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("model", help=_MODEL)
     evaluate.add_argument("--data", type=Path, required=True, help="folder with ctgan/ and clean/")
     evaluate.add_argument("--report", type=Path, required=True, help="JSON file to write")
+    evaluate.add_argument(
+        "--ablation",
+        action="store_true",
+        help="forensic: features, residual network and both, with simulated edits and without, side by side",
+    )
     _add_amounts(evaluate)
     evaluate.set_defaults(run=_evaluate)
     summary = commands.add_parser("summary", help="count a data folder, or print a bundle's model card")
@@ -188,6 +193,11 @@ def _evaluate(options: argparse.Namespace) -> None:
         from training.console import evaluate_command  # noqa: PLC0415  # commands import what they need
 
         evaluate_command(options)
+        return
+    if options.ablation:
+        from training.ablation import ablation_command  # noqa: PLC0415  # commands import what they need
+
+        print(ablation_command(options.data, options.report, seed=options.seed))
         return
     from training.forensic import evaluate, measured_slices, score_unseen  # noqa: PLC0415  # commands import what they need
     from training.report import Figure, as_table  # noqa: PLC0415

@@ -16,9 +16,13 @@ from training.protocol import folds_by_group
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from numpy.typing import NDArray
+
     from pacs_guard.domain.verdict import FindingKind
     from training.examples import MeasuredSlice
     from training.sources import Case, Label
+
+    Map = NDArray[np.float32]
 
 FOLDS = 5
 _MARKS = 10
@@ -131,7 +135,8 @@ def raw_scores(
         train = [one for one in (*slices, *extra) if folds[one.case.group] != fold]
         heads = fit_heads(train, seed=seed, networks=networks)
         scored.heads.append(heads)
-        _score(heads, [one for one in slices if folds[one.case.group] == fold], fold, scored)
+        held = (one for one in slices if folds[one.case.group] == fold)
+        add_maps(((one, score_slice(one.sites, heads, one.raster)) for one in held), fold, scored)
     return scored
 
 
@@ -167,19 +172,17 @@ def score_lines(slices: Iterable[ScoredSlice]) -> dict[FindingKind, tuple[float,
     return lines
 
 
-def _score(heads: Mapping[FindingKind, Head], slices: Iterable[MeasuredSlice], fold: int, into: Scored) -> None:
-    stacks: dict[int, tuple[Case, list[dict[FindingKind, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]]]] = {}
-    for one in slices:
-        maps = score_slice(one.sites, heads, one.raster)
+def add_maps(slices: Iterable[tuple[MeasuredSlice, Mapping[FindingKind, Map]]], fold: int, into: Scored) -> None:
+    """Add what the maps of a fold's slices say: each slice's highest places, and each series' highest score."""
+    stacks: dict[int, tuple[Case, list[Mapping[FindingKind, Map]]]] = {}
+    for one, maps in slices:
         into.slices.append(_scored_slice(one, maps, fold))
         stacks.setdefault(id(one.case), (one.case, []))[1].append(maps)
     for case, members in stacks.values():
         into.series.append(_scored_series(case, members, fold))
 
 
-def _scored_slice(
-    one: MeasuredSlice, maps: Mapping[FindingKind, np.ndarray[tuple[int, ...], np.dtype[np.float32]]], fold: int
-) -> ScoredSlice:
+def _scored_slice(one: MeasuredSlice, maps: Mapping[FindingKind, Map], fold: int) -> ScoredSlice:
     heads, marks = {}, {}
     for kind, scores in maps.items():
         peak = highest(scores[None])
@@ -192,9 +195,7 @@ def _scored_slice(
     return ScoredSlice(case.source, case.group, name, fold, case.target, case.labels, spacing[1:], heads, marks)
 
 
-def _scored_series(
-    case: Case, members: Sequence[Mapping[FindingKind, np.ndarray[tuple[int, ...], np.dtype[np.float32]]]], fold: int
-) -> ScoredSeries:
+def _scored_series(case: Case, members: Sequence[Mapping[FindingKind, Map]], fold: int) -> ScoredSeries:
     scores = {
         kind: highest(agreement(np.stack([maps[kind] for maps in members]), case.volume.spacing_mm[0])).score
         for kind in HEADS

@@ -122,7 +122,9 @@ class SliceMeasurements:
     dense: Sites
 
 
-def measure_slice(hu: NDArray[np.int16], spacing_mm: tuple[float, float]) -> SliceMeasurements | None:
+def measure_slice(
+    hu: NDArray[np.int16], spacing_mm: tuple[float, float], lungs: NDArray[np.bool_] | None = None
+) -> SliceMeasurements | None:
     """Measure the texture at sites all over the lungs of one slice.
 
     Parameters
@@ -131,13 +133,16 @@ def measure_slice(hu: NDArray[np.int16], spacing_mm: tuple[float, float]) -> Sli
         Hounsfield units; padding is anything at or below -1024.
     spacing_mm : tuple of float
         Distance between neighbouring pixels along (rows, columns), mm.
+    lungs : ndarray of bool, shape (rows, columns), optional
+        Where to look, for parts of slices; the lungs of the slice if not given.
 
     Returns
     -------
     SliceMeasurements or None
         None if the slice shows less than 4 cm2 of lung.
     """
-    lungs = lung_mask(hu, spacing_mm)
+    if lungs is None:
+        lungs = lung_mask(hu, spacing_mm)
     if lungs.sum() * spacing_mm[0] * spacing_mm[1] < 100.0 * _LEAST_LUNG_CM2:
         return None
     image, lungs, grid = crop(hu, lungs, spacing_mm)

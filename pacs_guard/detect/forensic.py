@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pacs_guard.detect.bundle import Bundle
-    from pacs_guard.detect.features import SliceMeasurements
+    from pacs_guard.detect.features import Sites, SliceMeasurements
     from pacs_guard.domain.volume import AssembledSeries, Volume
 
 WEIGHTS = "weights.npz"
@@ -84,9 +84,14 @@ def score_slice(
     maps = {}
     for kind, head in heads.items():
         raw = head.classifier.log_odds(sites[kind].features)
-        smooth = slice_map(sites[kind], raw, raster, _SMOOTHING_MM[kind])
+        smooth = smoothed_map(sites[kind], raw, raster, kind)
         maps[kind] = np.where(smooth > NOTHING, head.slope * smooth + head.intercept, NOTHING).astype(np.float32)
     return maps
+
+
+def smoothed_map(sites: Sites, raw: NDArray[np.float32], raster: Raster, kind: FindingKind) -> NDArray[np.float32]:
+    """Return a head's log-odds at its sites as a map, smoothed as this head's are."""
+    return slice_map(sites, raw, raster, _SMOOTHING_MM[kind])
 
 
 def score_volume(
