@@ -173,6 +173,25 @@ def _failure_reasons() -> str:
     return _table(["Failure Reason", "meaning", "what follows"], [*rows, ("others", "", "ask again")])
 
 
+def _tls() -> str:
+    from pacs_guard.config import ReceiveTlsSettings
+    from pacs_guard.tls.profile import CIPHER_SUITES, MINIMUM
+
+    version = MINIMUM.name.replace("TLSv", "TLS ").replace("_", ".")
+    return _table(
+        ["", "value"],
+        [
+            ["profile", "BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profile (PS3.15 B.12)"],
+            ["versions", f"{version} at least, TLS 1.3 preferred"],
+            ["cipher suites of TLS 1.2", ", ".join(f"`{one}`" for one in CIPHER_SUITES)],
+            ["cipher suites of TLS 1.3", "those of RFC 8446 9.1 that the TLS library offers"],
+            ["port, default", ReceiveTlsSettings().port],
+            ["certificates of requestors, default", ReceiveTlsSettings().client_certificates],
+            ["compression, renegotiation, resumption", "none"],
+        ],
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "implementation": _implementation,
     "sop-classes": _sop_classes,
@@ -182,6 +201,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "acceptor": _acceptor,
     "proposer": _proposer,
     "failure-reasons": _failure_reasons,
+    "tls": _tls,
     "created": _created,
     "codes": _codes,
 }

@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 
     from pacs_guard.config import DestinationTlsSettings, TlsSettings
 
-CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
+CIPHER_SUITES = (
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+)
 """For TLS 1.2: forward secrecy and authenticated encryption only (RFC 9325 4.2); those of TLS 1.3 all have both."""
 MINIMUM = ssl.TLSVersion.TLSv1_2
 
@@ -67,7 +74,7 @@ def client_context(tls: DestinationTlsSettings, name: str) -> TlsContext:
 def _context(protocol: int, tls: TlsSettings, where: str) -> TlsContext:
     context = TlsContext(protocol)
     context.minimum_version = MINIMUM
-    context.set_ciphers(CIPHERS)
+    context.set_ciphers(":".join(CIPHER_SUITES))
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
     if tls.ca_file is not None:
         read_certificates(tls.ca_file, f"{where}.ca_file")
