@@ -219,7 +219,7 @@ class ReceiveSettings(_Section):
     max_pdu_bytes : int
         Largest PDU announced; 0 for no limit.
     acse_timeout_seconds, dimse_timeout_seconds, network_timeout_seconds : float
-        PS3.8 ARTIM and association negotiation; between messages; idle connection.
+        PS3.8 ARTIM and association negotiation; the rest of a message under way; an association that is silent.
     require_called_ae_title : bool
         Whether the called AE title must be the node's.
     unknown_sop_classes : bool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import itertools
@@ -117,10 +118,17 @@ def _load(name: str, instances: int, *, rows: int, frames: int = 1) -> Load:
     return Load(name, str(sop_class), instances, encoded[:pixels], encoded[pixels:], sop, study, series)
 
 
+@functools.cache
+def small() -> Load:
+    """Return instances that are next to nothing but their attributes."""
+    return _load("small instances, 64 x 64", 2000, rows=64)
+
+
+@functools.cache
 def loads() -> dict[str, Load]:
     """Every kind of load by its short name."""
     return {
         "ct": _load("CT slices, 512 x 512", 300, rows=512),
-        "small": _load("small instances, 64 x 64", 2000, rows=64),
+        "small": small(),
         "multiframe": _load("one object of 400 frames, 512 x 512", 1, rows=512, frames=400),
     }

@@ -246,6 +246,18 @@ def test_peer_that_falls_silent_within_a_data_set_is_aborted(fast):
     wait_until(lambda: not fast.files("incoming"), what="the file is gone")
 
 
+def test_rest_of_a_message_is_waited_for_as_long_as_the_dimse_time_out_says(tmp_path):
+    with node(tmp_path, transport="fast", network_timeout_seconds=600, dimse_timeout_seconds=1) as running:
+        waits_within, waits_between = RawPeer.connect(running.port), RawPeer.connect(running.port)
+        waits_within.send(data_pdus(half(), [1]))
+        assert waits_within.end() == "aborted"
+        waits_between.send(data_pdus([value for part in store() for value in part], [2]))
+        assert [answer[3] for answer in waits_between.answers(1)] == [0x0000]
+        time.sleep(2)
+        waits_between.send(RELEASE_RQ)
+        assert waits_between.end() == "released"
+
+
 def test_peer_that_never_reads_is_let_go_and_what_it_was_told_is_kept(tmp_path):
     with node(tmp_path, transport="fast", network_timeout_seconds=1) as running:
         peer = RawPeer.connect(running.port)

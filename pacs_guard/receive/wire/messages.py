@@ -58,6 +58,11 @@ class MessageStream:
         """Whether a data set is under way that is stored here."""
         return self._reception is not None
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the rest of a message is to come."""
+        return self._context_id is not None
+
     def take(self, fragment: Fragment) -> bool:
         """Take the next fragment; return whether it completed a message.
 

@@ -91,8 +91,20 @@ class WireProvider(DULServiceProvider):
         return True
 
     def idle_timer_expired(self) -> bool:
-        """Whether the peer has been silent for too long; while it waits for an answer it has not."""
-        return not self._is_serving and super().idle_timer_expired()
+        """Whether the peer has been silent for too long; while it waits for an answer it has not.
+
+        Within a message it may be silent for the DIMSE time-out only, as the rest of it is what is waited for.
+        """
+        if self._is_serving:
+            return False
+        return super().idle_timer_expired() or (self._is_within_message() and self._is_message_overdue())
+
+    def _is_within_message(self) -> bool:
+        return self._messages is not None and self._messages.is_under_way
+
+    def _is_message_overdue(self) -> bool:
+        limit, timer = self._association.dimse_timeout, self._idle_timer
+        return limit is not None and timer.timeout is not None and timer.timeout - timer.remaining > limit
 
     def wake(self) -> None:
         """Make the thread look at its queues."""
