@@ -205,7 +205,7 @@ def recount(connection: Connection, delivery_id: int) -> int:
         .where(delivery_items.c.delivery_id == delivery_id, delivery_items.c.state == ItemState.DELIVERED)
         .group_by(delivery_items.c.proof)
     )
-    found: dict[str | None, int] = dict(connection.execute(query).tuples().all())
+    found: dict[str | None, int] = {row[0]: row[1] for row in connection.execute(query)}
     pending = sum(found.get(proof, 0) for proof in (None, *OPEN))
     counts = {str(proof): found.get(proof, 0) for proof in (Proof.PROVED, Proof.UNPROVED, Proof.UNASKED)}
     update_proof(connection, delivery_id, pending=pending, **counts)

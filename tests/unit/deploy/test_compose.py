@@ -57,6 +57,8 @@ def test_addresses_and_ports_agree():
     assert destination.host in SERVICES
     assert SERVICES[destination.host]["environment"]["ORTHANC__DICOM_AET"] == destination.ae_title
     assert destination.port == 4242  # Orthanc's own
+    known = json.loads(SERVICES[destination.host]["environment"]["ORTHANC__DICOM_MODALITIES"])
+    assert known == {"guard": [found.node.ae_title, "pacs-guard", found.receive.port]}
     scraped = yaml.safe_load((FOLDER.parent / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
     assert scraped[0]["static_configs"][0]["targets"] == [f"pacs-guard:{found.ops.metrics_port}"]
     shared = set(SERVICES["pacs-guard"]["networks"]) & set(SERVICES["prometheus"]["networks"])
