@@ -303,6 +303,8 @@ class DetectSettings(_Section):
         Length of the window in which scores and noise of a scanner are compared with what is expected.
     nice : int
         How much the detector stands back behind receiving and delivering; see ``nice(2)``.
+    accelerator : str
+        What networks run on: ``auto``, a GPU if there is one; ``cpu``; or ``gpu`` and nothing else.
     reader_memory_bytes, reader_seconds
         What the process that parses and decodes may take for one series: address space, and processor time; a series
         that needs more is undetermined.
@@ -315,6 +317,7 @@ class DetectSettings(_Section):
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     drift_days: Annotated[float, Field(ge=1, le=366)] = 30.0
     nice: Annotated[int, Field(ge=0, le=19)] = 15
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     reader_memory_bytes: Annotated[int, Field(ge=2**29)] = 4 * 1024**3
     reader_seconds: Seconds = 300.0
 

@@ -20,7 +20,8 @@
     ├── ConfinementError            a process under limits that gave no answer
     ├── DetectError                 detectors and their models
     │   ├── BundleError             a model bundle that is incomplete, altered or too new
-    │   └── DetectorError           a detector that failed on a volume
+    │   ├── DetectorError           a detector that failed on a volume
+    │   └── AcceleratorLostError    the GPU is gone; the process has to start again
     ├── DeliveryError               a destination that did not take an instance
     │   ├── TransientDeliveryError  worth another attempt
     │   └── PermanentDeliveryError  no attempt will succeed
@@ -137,6 +138,10 @@ class BundleError(DetectError):
 
 class DetectorError(DetectError):
     """A detector failed on a volume."""
+
+
+class AcceleratorLostError(DetectError):
+    """The accelerator is gone for this process, which has to start again."""
 
 
 class DeliveryError(PacsGuardError):

@@ -231,6 +231,7 @@ def _set_aside() -> None:
 def _run_detect(stores: Stores, metrics: RoleMetrics, stop: threading.Event, reloader: Reloader) -> None:
     from pacs_guard.assemble.confined import ConfinedAssembly
     from pacs_guard.confined import Limits
+    from pacs_guard.detect.device import want
     from pacs_guard.detect.worker import Worker
 
     settings = stores.settings
@@ -239,6 +240,7 @@ def _run_detect(stores: Stores, metrics: RoleMetrics, stop: threading.Event, rel
     if settings.detect.threads:
         # read once by the numeric libraries, which are not loaded yet
         os.environ |= dict.fromkeys(_THREAD_VARIABLES, str(settings.detect.threads))
+    want(settings.detect.accelerator)
     models = _models_in_force(stores)
     # no other worker runs on this machine, so whatever one of them had leased is free
     stores.assessing.release_leases(owner_prefix("detect"))

@@ -9,7 +9,7 @@ import structlog
 from pacs_guard.detect.detector import DetectorResult
 from pacs_guard.domain.text import printable
 from pacs_guard.domain.verdict import SeriesResult, series_verdict
-from pacs_guard.errors import DetectorError
+from pacs_guard.errors import AcceleratorLostError, DetectorError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,12 +77,20 @@ def assess_series(
         A detector that fails makes the series undetermined unless another one finds something.
     failure : str or None
         Which detector failed and why, if one did.
+
+    Raises
+    ------
+    AcceleratorLostError
+        If a detector's device is gone.
     """
     answers: list[DetectorResult] = [DetectorResult(findings=known)]
     failure = None
     for detector in detectors:
         try:
             answer = detector.assess(series, evidence)
+        except AcceleratorLostError:  # no verdict: another process, or another device, may give one
+            metrics.detector_failed(detector.name)
+            raise
         except DetectorError as error:
             failure = printable(f"detector {detector.name} failed: {error}")
         except Exception as error:  # noqa: BLE001  # whatever a detector does, the study must get its verdict

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import structlog
 
+from pacs_guard.detect.device import check_wanted, gpu_device, watched
 from pacs_guard.detect.preprocess import network_input
 from pacs_guard.detect.serving import compiled, set_up_accelerator
 from pacs_guard.errors import BundleError, DetectorError
@@ -104,7 +105,8 @@ class KerasEngine:
     def log_odds(self, pictures: NDArray[np.float32]) -> NDArray[np.float64]:
         """See `Engine`."""
         batches = (pictures[start : start + _BATCH] for start in range(0, len(pictures), _BATCH))
-        return np.concatenate([np.asarray(self._run(self._prepare(batch)), float) for batch in batches])
+        with watched():
+            return np.concatenate([np.asarray(self._run(self._prepare(batch)), float) for batch in batches])
 
 
 class Network:
@@ -162,6 +164,7 @@ class Network:
     def _choose(self) -> Engine:
         prepare = partial(network_input, self.name)
         gpu = gpu_device() and set_up_accelerator().gpus
+        check_wanted(has_gpu=bool(gpu))
         if ONNX in self._bundle.section("files") and not gpu:
             threads = cores()
             _LOG.info("a network is loaded", network=self.name, device=f"ONNX Runtime on {threads} CPU cores")
@@ -188,11 +191,6 @@ def check_pictures(shape: tuple[int, int]) -> NDArray[np.float32]:
     rows, columns = np.indices(shape)
     patterns = [(rows * step + columns * (step + 2)) % 97 / 96 for step in (1, 31)]
     return np.asarray(patterns, np.float32)
-
-
-def gpu_device() -> bool:
-    """Return whether this host has a GPU's device file, without the seconds that TensorFlow takes to look."""
-    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
 
 
 def cores() -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pacs_guard.detect.device import watched
 from pacs_guard.errors import DetectorError
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def activation_and_gradient(
     """
     import tensorflow as tf  # noqa: PLC0415  # takes seconds
 
-    with tf.GradientTape() as tape:
+    with watched(), tf.GradientTape() as tape:
         activation, output = model(tf.convert_to_tensor(pictures), training=False)
         score = tf.reduce_sum(output[:, answer])
     return np.asarray(activation, np.float32), np.asarray(tape.gradient(score, activation), np.float32)

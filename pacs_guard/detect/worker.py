@@ -16,7 +16,7 @@ from pacs_guard.detect.observe import observe
 from pacs_guard.detect.report import series_report, write_evidence
 from pacs_guard.domain.policy import judge, suspect_kinds
 from pacs_guard.domain.text import printable
-from pacs_guard.errors import LeaseLostError, PacsGuardError, QueueError
+from pacs_guard.errors import AcceleratorLostError, LeaseLostError, PacsGuardError, QueueError
 from pacs_guard.queue.assessing import Assessment, strictest
 
 if TYPE_CHECKING:
@@ -105,7 +105,13 @@ class Worker:
         self._policies = policies
 
     def run(self, stop: threading.Event) -> None:
-        """Work until `stop` is set; the study under way is finished first."""
+        """Work until `stop` is set; the study under way is finished first.
+
+        Raises
+        ------
+        AcceleratorLostError
+            If the accelerator is gone; the study is not lost, it waits for the next worker.
+        """
         while not stop.is_set():
             try:
                 worked = self.work_once()
@@ -192,6 +198,8 @@ class Worker:
                 results.append(replace(result, observed=observe(series, result)))
                 reports.append(series_report(study.study_uid, result, series.files) | {"folder": folder.name})
                 _remove_if_empty(folder)
+        except AcceleratorLostError:  # the process ends, and the study is assessed by the next one
+            raise
         except (PacsGuardError, OSError, MemoryError) as error:
             _LOG.exception("study cannot be assessed", study=study.id)
             failure = printable(f"the study could not be read: {error or type(error).__name__}")

@@ -13,7 +13,7 @@ from pacs_guard.domain.lifecycle import StudyState
 from pacs_guard.domain.policy import Fallback, Mode, Policy
 from pacs_guard.domain.verdict import Finding, FindingKind
 from pacs_guard.domain.volume import AssembledSeries, InstanceFacts
-from pacs_guard.errors import DetectorError
+from pacs_guard.errors import AcceleratorLostError, DetectorError
 from pacs_guard.queue.assessing import Assessing
 from pacs_guard.queue.database import Database
 from pacs_guard.queue.intake import Intake
@@ -228,3 +228,13 @@ def test_the_same_uid_with_other_pixels_in_another_study_holds_the_study(node):
     details = node.review.details(2)
     assert (details.summary.state, details.summary.kinds) == (StudyState.HELD, ("integrity",))
     assert "came in another study with other pixels" in details.findings[0]["sentence"]
+
+
+def test_a_worker_whose_accelerator_is_gone_ends_and_the_next_one_judges_the_study(node):
+    with pytest.raises(AcceleratorLostError):
+        node.worker(Fake(AcceleratorLostError("the accelerator is gone: CUDA_ERROR_ECC_UNCORRECTABLE"))).work_once()
+    assert (node.study.state, node.study.verdict) == (StudyState.ASSESSING, None)
+    assert node.metrics.failures == ["fake"]
+    node.assessing.release_leases("worker")  # as a starting detect role does
+    node.worker(Fake(DetectorResult(score=0.1, p_value=0.8))).work_once()
+    assert (node.study.state, node.study.verdict) == (StudyState.FORWARDING, "CLEAN")
