@@ -14,7 +14,7 @@ from pacs_guard.queue.auditing import note
 from pacs_guard.queue.proofrows import ask_for_proof
 from pacs_guard.queue.rows import ClaimedDelivery, Lease, stored_instance
 from pacs_guard.queue.schema import deliveries, delivery_items, instances, studies
-from pacs_guard.queue.statements import insert_or_ignore
+from pacs_guard.queue.statements import Prepared, insert_or_ignore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,12 +87,39 @@ class Forwarding:
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
+        dialect, value = database.engine.dialect, sa.bindparam
+        # these are executed again and again: compiled once
+        self._select_due = Prepared(_due(value("name"), value("now")).with_only_columns(deliveries.c.id), dialect)
+        self._extend_lease = Prepared(
+            sa.update(deliveries)
+            .where(
+                deliveries.c.id == value("row"),
+                deliveries.c.lease_owner == value("owner"),
+                sa.select(sa.literal_column("1"))
+                .where(studies.c.id == deliveries.c.study_id, studies.c.state == str(StudyState.FORWARDING))
+                .exists(),
+            )
+            .values(lease_until=value("until")),
+            dialect,
+        )
+        self._mark_delivered = Prepared(
+            sa.update(delivery_items)
+            .where(delivery_items.c.delivery_id == value("row"), delivery_items.c.instance_id == value("instance"))
+            .values(
+                state=str(ItemState.DELIVERED),
+                error=None,
+                status=value("v_status"),
+                transcoded_to=value("v_transcoded_to"),
+                delivered_at=value("v_delivered_at"),
+            ),
+            dialect,
+        )
 
     def is_due(self, destination: str) -> bool:
         """Whether a delivery to `destination` waits to be claimed; a look that takes no writer's turn."""
         now = self._clock()
         with self._database.read() as connection:
-            return connection.execute(_due(destination, now).with_only_columns(deliveries.c.id)).first() is not None
+            return bool(self._select_due.execute(connection, name=destination, now=now))
 
     def claim(self, destination: str, owner: str, seconds: float) -> ClaimedDelivery | None:
         """Lease the next due delivery to `destination`, or return None."""
@@ -140,26 +167,19 @@ class Forwarding:
             If the study may no longer be forwarded, or the lease is lost. The instances count as delivered all the
             same.
         """
-        statement = (
-            sa.update(delivery_items)
-            .where(
-                delivery_items.c.delivery_id == delivery.id,
-                delivery_items.c.instance_id == sa.bindparam("item_instance_id"),
-            )
-            .values(state=ItemState.DELIVERED, error=None)
-        )
         rows = [
             {
-                "item_instance_id": item.instance_id,
-                "status": item.status,
-                "transcoded_to": item.transcoded_to,
-                "delivered_at": item.at,
+                "row": delivery.id,
+                "instance": item.instance_id,
+                "v_status": item.status,
+                "v_transcoded_to": item.transcoded_to,
+                "v_delivered_at": item.at,
             }
             for item in items
         ]
         with self._database.write() as connection:
             extended = self._extend(connection, delivery, seconds)
-            connection.execute(statement, rows)
+            self._mark_delivered.execute_many(connection, rows)
         _raise_if_lost(extended, delivery)
 
     def item_failed(
@@ -194,17 +214,8 @@ class Forwarding:
         _raise_if_lost(extended, delivery)
 
     def _extend(self, connection: Connection, delivery: ClaimedDelivery, seconds: float) -> bool:
-        still_forwarding = (
-            sa.select(sa.literal(1))
-            .where(studies.c.id == deliveries.c.study_id, studies.c.state == StudyState.FORWARDING)
-            .exists()
-        )
-        result = connection.execute(
-            sa.update(deliveries)
-            .where(_leased_to(delivery), still_forwarding)
-            .values(lease_until=self._clock() + seconds)
-        )
-        return result.rowcount == 1
+        until, owner = self._clock() + seconds, delivery.lease.owner
+        return self._extend_lease.count(connection, row=delivery.id, owner=owner, until=until) == 1
 
     def finish(self, delivery: ClaimedDelivery, *, error: str | None, retry_in: float | None) -> StudyState:
         """End an attempt.
@@ -354,17 +365,17 @@ def lock_study(connection: Connection, study_id: int) -> RowMapping:
     return row
 
 
-def _due(destination: str, now: float) -> Select[Any]:
+def _due(destination: Any, now: Any) -> Select[Any]:
     """Return the query for the delivery to a destination that is next."""
     return (
         sa.select(deliveries, studies.c.study_uid)
         .join(studies)
         .where(
             deliveries.c.destination == destination,
-            deliveries.c.state == ItemState.PENDING,
+            deliveries.c.state == str(ItemState.PENDING),
             deliveries.c.not_before <= now,
             sa.or_(deliveries.c.lease_until.is_(None), deliveries.c.lease_until < now),
-            studies.c.state == StudyState.FORWARDING,
+            studies.c.state == str(StudyState.FORWARDING),
         )
         .order_by(deliveries.c.not_before, deliveries.c.id)
         .limit(1)

@@ -62,6 +62,14 @@ class Prepared:
             cursor.execute(self._text, parameters)
             return cursor.fetchall() if cursor.description else []
 
+    def count(self, connection: Connection, **values: Any) -> int:
+        """Execute it with a value for each of its variables, and return how many rows it changed."""
+        parameters = self._parameters(values)
+        with driver_cursor(connection, self._text, parameters) as cursor:
+            cursor.execute(self._text, parameters)
+            changed: int = cursor.rowcount
+            return changed
+
     def execute_many(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
         """Execute it once for each of `rows`, in their order."""
         parameters = [self._parameters(row) for row in rows]
