@@ -2,11 +2,11 @@
 
     python -m tests.recovery --rounds 1000 --output crashes.jsonl
 
-Every round sends one study through a node of forked processes while one thing goes wrong: a process is killed at a
-chosen step or at a random moment, a disk is full or broken, the database is locked, a line is cut. Afterwards
-everything acknowledged has to be at the PACS bit for bit, nothing else may be claimed, and the ledger has to add up.
-Each outcome is a line of the output; a run that was interrupted goes on after the last one. The exit code is 1 if a
-promise was broken.
+Every round sends two studies at once through a node of forked processes, two of them receivers, while one thing goes
+wrong: a process is killed at a chosen step or at a random moment, a disk is full or broken, the database is locked, a
+line is cut. Afterwards everything acknowledged has to be at the PACS bit for bit, nothing else may be claimed, and the
+ledger has to add up. Each outcome is a line of the output; a run that was interrupted goes on after the last one. The
+exit code is 1 if a promise was broken.
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ class Modality:
 
     def __init__(self, port: int, instances: list[tuple[str, bytes]]) -> None:
         self._port = port
+        self.sent = {sop: hashlib.sha256(data).hexdigest() for sop, data in instances}
         self.waiting = list(instances)
         self.acknowledged: dict[str, str] = {}
         self.failed = 0
@@ -76,7 +77,7 @@ class Modality:
                 return
             response = parse_store_response(commands.feed(pdu.body)[0])
             if response.status == 0 and response.message_id == number:
-                self.acknowledged[sop] = hashlib.sha256(data).hexdigest()
+                self.acknowledged[sop] = self.sent[sop]
                 self.waiting.remove((sop, data))
             else:
                 self.failed += 1

@@ -11,6 +11,14 @@ from typing import Any
 
 RECEIVE, OPS, DETECT, DELIVER = "receive", "ops", "detect", "deliver"
 ROLES = (RECEIVE, OPS, DETECT, DELIVER)
+PROCESSES = (RECEIVE, "receive-2", OPS, DETECT, DELIVER)
+"""Two receivers share one port."""
+
+
+def role_of(process: str) -> str:
+    """Return the role that a process of `PROCESSES` has."""
+    return process.partition("-")[0]
+
 
 COMMIT = "sqlalchemy.engine.default:DefaultDialect.do_commit"
 POINTS: dict[str, tuple[str, ...]] = {

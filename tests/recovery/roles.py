@@ -27,7 +27,7 @@ from pacs_guard.queue.forwarding import Forwarding
 from pacs_guard.queue.intake import Intake
 from pacs_guard.receive.receiver import Receiver
 from pacs_guard.spool.store import Spool
-from tests.recovery.points import DELIVER, DETECT, OPS, RECEIVE, ROLES, Strike, arm
+from tests.recovery.points import DELIVER, DETECT, OPS, PROCESSES, RECEIVE, Strike, arm, role_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,8 +41,9 @@ _FOREVER = threading.Event()
 
 
 class _Stores:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, process: str) -> None:
         self.settings = settings
+        self.process = process
         self.database = Database(settings.database_url)
         self.assessing = Assessing(self.database, time.time, [item.name for item in settings.destinations])
         self.forwarding = Forwarding(self.database, time.time)
@@ -53,7 +54,7 @@ class _Stores:
 
 
 def _receive(stores: _Stores) -> None:
-    intake = Intake(stores.database, time.time, "recovery")
+    intake = Intake(stores.database, time.time, f"recovery:{stores.process}")
     Receiver(stores.settings, stores.spool(), intake, stores.metrics).start()
     _FOREVER.wait()
 
@@ -108,18 +109,18 @@ def _deliver(stores: _Stores) -> None:
 _RUNNERS = {RECEIVE: _receive, OPS: _ops, DETECT: _detect, DELIVER: _deliver}
 
 
-def _main(role: str, settings: Settings, strike: Strike | None, fired: Any, log: Path) -> None:
+def _main(process: str, settings: Settings, strike: Strike | None, fired: Any, log: Path) -> None:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    configure_logging(form="json", level="info", role=role)
+    configure_logging(form="json", level="info", role=process)
     if strike is not None:
         arm(strike, fired)
-    _RUNNERS[role](_Stores(settings))
+    _RUNNERS[role_of(process)](_Stores(settings, process))
 
 
 class Roles:
-    """The four processes of a node.
+    """The processes of a node.
 
     Parameters
     ----------
@@ -135,34 +136,34 @@ class Roles:
         self.fired = FORK.Value("i", 0)
         self.deaths = 0
 
-    def start(self, role: str, strike: Strike | None = None) -> None:
-        """Start a role in place of the one that runs."""
-        self.end(role)
-        arguments = (role, self._settings, strike, self.fired, self._log)
+    def start(self, name: str, strike: Strike | None = None) -> None:
+        """Start a process in place of the one that runs."""
+        self.end(name)
+        arguments = (name, self._settings, strike, self.fired, self._log)
         process = FORK.Process(target=_main, args=arguments, daemon=True)
         process.start()
-        self._processes[role] = process
+        self._processes[name] = process
 
-    def kill(self, role: str) -> None:
-        """Kill a role as a power cut would."""
-        os.kill(self._processes[role].pid, signal.SIGKILL)
+    def kill(self, name: str) -> None:
+        """Kill a process as a power cut would."""
+        os.kill(self._processes[name].pid, signal.SIGKILL)
 
     def tend(self) -> None:
         """Start again whatever died, without a strike."""
-        for role in ROLES:
-            process = self._processes.get(role)
+        for name in PROCESSES:
+            process = self._processes.get(name)
             if process is None or not process.is_alive():
                 self.deaths += process is not None
-                self.start(role)
+                self.start(name)
 
-    def end(self, role: str) -> None:
-        """End a role if it runs."""
-        process = self._processes.pop(role, None)
+    def end(self, name: str) -> None:
+        """End a process if it runs."""
+        process = self._processes.pop(name, None)
         if process is not None:
             process.kill()
             process.join()
             process.close()
 
     def end_all(self) -> None:
-        for role in ROLES:
-            self.end(role)
+        for name in PROCESSES:
+            self.end(name)

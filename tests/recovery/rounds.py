@@ -1,4 +1,4 @@
-"""Rounds of the crash test: one study each, one thing that goes wrong, and a look at what is left."""
+"""Rounds of the crash test: two studies each, one thing that goes wrong, and a look at what is left."""
 
 from __future__ import annotations
 
@@ -22,15 +22,19 @@ from pacs_guard.spool.reconcile import reconcile
 from pacs_guard.spool.store import Spool
 from tests.integration.peers import free_port
 from tests.recovery.network import Line, Modality, Pacs, wait_for
-from tests.recovery.points import DELIVER, FAILING, POINTS, ROLES, Strike
+from tests.recovery.points import DELIVER, FAILING, POINTS, PROCESSES, Strike, role_of
 from tests.recovery.roles import FORK, Roles
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.benchmarks.loads import Load
 
-INSTANCES = 5
+STUDIES = 2
+"""They arrive over an association each at the same time, and leave so."""
+INSTANCES = 3
+"""Of each study."""
 ROUND_SECONDS = 60.0
 KINDS = ("point", "point", "point", "point", "random", "failing", "locked", "cut")
 """What goes wrong, as often as it stands here."""
@@ -73,20 +77,29 @@ class CrashTest:
     Parameters
     ----------
     folder : Path
-        Empty; holds the node's data.
+        Holds the node's data, in ``data``.
     load : Load
         What is sent.
+    instances : int
+        Of each study.
     """
 
-    def __init__(self, folder: Path, load: Load) -> None:
+    def __init__(self, folder: Path, load: Load, instances: int = INSTANCES) -> None:
         self._load = load
+        self._instances = instances
         receive_port = free_port()
         self._pacs = Pacs(folder / "pacs.txt")
         self._to_pacs = Line(self._pacs.port)
         self._to_node = Line(receive_port)
         settings = Settings(
             node={"data_dir": folder / "data"},
-            receive={"host": "127.0.0.1", "port": receive_port, "min_free_bytes": 0, "dimse_timeout_seconds": 5},
+            receive={
+                "host": "127.0.0.1",
+                "port": receive_port,
+                "processes": 2,
+                "min_free_bytes": 0,
+                "dimse_timeout_seconds": 5,
+            },
             sources=[{"name": "ct-1", "ae_titles": ["CT1"]}],
             destinations=[
                 {
@@ -94,11 +107,11 @@ class CrashTest:
                     "ae_title": "PACS",
                     "port": self._to_pacs.port,
                     "retry": {"base_seconds": 0.05, "cap_seconds": 0.05, "max_attempts": 100},
-                    "associations": 1,
+                    "associations": STUDIES,
                 }
             ],
         )
-        settings.node.data_dir.mkdir(parents=True)
+        settings.node.data_dir.mkdir(parents=True, exist_ok=True)
         self._settings = settings
         # no connection may be open when a role is forked: what the child inherits would meddle with SQLite's files
         database = Database(settings.database_url)
@@ -110,7 +123,7 @@ class CrashTest:
         self._timer: threading.Timer | None = None
 
     def round(self, number: int, seed: int) -> Outcome:
-        """Let one study pass while one thing goes wrong."""
+        """Let studies pass while one thing goes wrong."""
         rng = random.Random(seed * 1_000_003 + number)
         kind = rng.choice(KINDS)
         fault = getattr(self, f"_{kind}")
@@ -119,7 +132,7 @@ class CrashTest:
         cuts = self._to_node.cuts + self._to_pacs.cuts
         try:
             outcome.fault = fault(rng)
-            sent = self._pass_a_study(outcome)
+            sent = self._pass_studies(outcome)
             self._check(outcome, sent)
         except AssertionError as error:
             outcome.error = str(error)
@@ -141,30 +154,32 @@ class CrashTest:
         return outcome
 
     def _point(self, rng: random.Random) -> str:
-        role = rng.choice(ROLES)
-        strike = Strike(rng.choice(POINTS[role]), rng.randint(1, 6), rng.choice(("before", "after")))
-        self._roles.start(role, strike)
-        self._armed = role
-        return f"{role} killed {strike}"
+        process = rng.choice(PROCESSES)
+        strike = Strike(
+            rng.choice(POINTS[role_of(process)]), rng.randint(1, INSTANCES), rng.choice(("before", "after"))
+        )
+        self._roles.start(process, strike)
+        self._armed = process
+        return f"{process} killed {strike}"
 
     def _failing(self, rng: random.Random) -> str:
-        role = rng.choice(ROLES)
-        point, error = rng.choice(FAILING[role])
-        strike = Strike(point, rng.randint(1, 6), error)
-        self._roles.start(role, strike)
-        self._armed = role
-        return f"{role}: {strike}"
+        process = rng.choice(PROCESSES)
+        point, error = rng.choice(FAILING[role_of(process)])
+        strike = Strike(point, rng.randint(1, INSTANCES), error)
+        self._roles.start(process, strike)
+        self._armed = process
+        return f"{process}: {strike}"
 
     def _random(self, rng: random.Random) -> str:
-        role, after = rng.choice(ROLES), rng.uniform(0.0, 0.2)
+        process, after = rng.choice(PROCESSES), rng.uniform(0.0, 0.2)
         self._roles.tend()
-        self._timer = threading.Timer(after, self._kill, (role,))
+        self._timer = threading.Timer(after, self._kill, (process,))
         self._timer.start()
-        return f"{role} killed after {after:.3f} s"
+        return f"{process} killed after {after:.3f} s"
 
-    def _kill(self, role: str) -> None:
+    def _kill(self, process: str) -> None:
         self._roles.fired.value = 1
-        self._roles.kill(role)
+        self._roles.kill(process)
 
     def _locked(self, rng: random.Random) -> str:
         seconds = rng.uniform(0.1, 0.6)
@@ -174,24 +189,53 @@ class CrashTest:
 
     def _cut(self, rng: random.Random) -> str:
         name, line = rng.choice((("modality", self._to_node), ("PACS", self._to_pacs)))
-        count = rng.randint(1, (INSTANCES + 1) * self._load.length)
+        count = rng.randint(1, (STUDIES * INSTANCES + 1) * self._load.length)
         line.cut_after(count)
         return f"line to the {name} cut after {count} bytes"
 
-    def _pass_a_study(self, outcome: Outcome) -> dict[str, str]:
-        instances = [(sop, head + self._load.tail) for sop, head in self._load.heads(INSTANCES)]
-        sent = {sop: hashlib.sha256(data).hexdigest() for sop, data in instances}
+    def fill_up(self, make_room: Callable[[], None]) -> Outcome:
+        """Send more than the disk holds, let it have room once everybody was refused, and look at what is left."""
+        outcome = Outcome(0, "full", "the disk is full", fired=True)
+        modalities = self._modalities()
+        # what fits is taken, and the rest refused as long as it lasts
+        for _ in range(3):
+            self._send(modalities)
+        taken = sum(len(modality.acknowledged) for modality in modalities)
+        waiting = sum(len(modality.waiting) for modality in modalities)
+        assert taken, "nothing fitted the disk"
+        assert waiting, "the disk was not filled: make it smaller"
+        make_room()
+        self._check(outcome, self._pass_on(modalities, outcome))
+        return outcome
+
+    def _pass_studies(self, outcome: Outcome) -> dict[str, str]:
+        return self._pass_on(self._modalities(), outcome)
+
+    def _modalities(self) -> list[Modality]:
+        """One for each study."""
+        found = []
+        for _ in range(STUDIES):
+            instances = [(sop, head + self._load.tail) for sop, head in self._load.heads(self._instances)]
+            found.append(Modality(self._to_node.port, instances))
+        return found
+
+    def _send(self, modalities: list[Modality]) -> bool:
+        """Let each try once, at the same time, and return whether everything is acknowledged."""
+        self._roles.tend()
+        threads = [threading.Thread(target=modality.try_once) for modality in modalities]
+        for thread in threads:
+            thread.start()
+        for thread in threads:  # none may run when a process is forked
+            thread.join()
+        return not any(modality.waiting for modality in modalities)
+
+    def _pass_on(self, modalities: list[Modality], outcome: Outcome) -> dict[str, str]:
+        """Wait until everything is acknowledged and delivered, and return each SOP Instance UID with its hash."""
+        sent = {sop: digest for modality in modalities for sop, digest in modality.sent.items()}
         self._sent |= sent
-        modality = Modality(self._to_node.port, instances)
-
-        def acknowledged() -> bool:
-            self._roles.tend()
-            modality.try_once()
-            return not modality.waiting
-
-        wait_for(acknowledged, ROUND_SECONDS, "every instance acknowledged")
-        outcome.refused = modality.failed
-        assert modality.acknowledged == sent
+        wait_for(lambda: self._send(modalities), ROUND_SECONDS, "every instance acknowledged")
+        outcome.refused = sum(modality.failed for modality in modalities)
+        assert all(modality.acknowledged == modality.sent for modality in modalities)
 
         def arrived() -> bool:
             self._roles.tend()
