@@ -95,8 +95,7 @@ class Deliverer:
         QueueUnavailableError
             If the queue cannot be reached.
         """
-        results = settings.results.destination
-        CERTIFICATES.renew([*settings.destinations, *([results] if results is not None else [])])
+        CERTIFICATES.renew(settings)
         wanted = _wanted(settings)
         names = {name for name, _ in self._lines}
         added = {key: self._line(wanted[key], key[1]) for key in wanted.keys() - self._lines.keys()}

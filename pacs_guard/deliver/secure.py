@@ -10,13 +10,13 @@ from pacs_guard.deliver.wire import Wire
 from pacs_guard.errors import ConfigurationError, TransientDeliveryError
 from pacs_guard.tls.connection import UnexpectedPeerError
 from pacs_guard.tls.failures import Failure, failure_of, sentence
+from pacs_guard.tls.inventory import called
 from pacs_guard.tls.profile import client_context
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterable
 
-    from pacs_guard.config import DestinationSettings, DestinationTlsSettings
+    from pacs_guard.config import DestinationSettings, DestinationTlsSettings, Settings
     from pacs_guard.tls.connection import TlsContext, TlsSocket
 
 _MOST_AT_ONCE = 1 << 18
@@ -48,7 +48,7 @@ class Certificates:
                     raise TransientDeliveryError(str(error)) from error
             return self._made[tls]
 
-    def renew(self, destinations: Iterable[DestinationSettings]) -> None:
+    def renew(self, settings: Settings) -> None:
         """Read every certificate again; connections that are open stay open.
 
         Raises
@@ -56,7 +56,7 @@ class Certificates:
         ConfigurationError
             If one of them cannot be used; the old ones stay in force then.
         """
-        made = {one.tls: client_context(one.tls, one.name) for one in destinations if one.tls is not None}
+        made = {tls: client_context(tls, name) for name, tls in called(settings)}
         with self._lock:
             self._made = made
 

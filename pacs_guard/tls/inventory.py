@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from pacs_guard.config import DestinationSettings, Settings
+    from pacs_guard.config import DestinationTlsSettings, Settings
 
 WARNING_SECONDS = 30 * 86400.0
 """A certificate that ends sooner has to be renewed."""
@@ -85,10 +85,9 @@ def check_certificates(settings: Settings) -> None:
             server_context(settings.tls, require_certificate=True)
     except ConfigurationError as error:
         problems += error.problems
-    for destination in called(settings):
+    for name, tls in called(settings):
         try:
-            if destination.tls is not None:
-                client_context(destination.tls, destination.name)
+            client_context(tls, name)
         except ConfigurationError as error:
             problems += error.problems
     if problems:
@@ -110,21 +109,22 @@ def warnings(settings: Settings, now: float) -> list[str]:
     return said
 
 
-def called(settings: Settings) -> list[DestinationSettings]:
-    """Return every destination, that of results included."""
+def called(settings: Settings) -> list[tuple[str, DestinationTlsSettings]]:
+    """Return all that is called over TLS: destinations, that of results, and modalities that take reports; by name."""
     results = settings.results.destination
-    return [*settings.destinations, *([results] if results is not None else [])]
+    peers = [(one.name, one.tls) for one in (*settings.destinations, *([results] if results is not None else []))]
+    peers += [(one.name, one.commitment.tls) for one in settings.sources]
+    return [(name, tls) for name, tls in peers if tls is not None]
 
 
 def _named(settings: Settings) -> Iterator[tuple[str, Path | None]]:
     tls = settings.tls
     yield from (("tls.cert_file", tls.cert_file), ("tls.ca_file", tls.ca_file), ("tls.crl_file", tls.crl_file))
-    for destination in called(settings):
-        if destination.tls is not None:
-            where = f"destinations[{destination.name}].tls"
-            yield f"{where}.cert_file", destination.tls.cert_file
-            yield f"{where}.ca_file", destination.tls.ca_file
-            yield f"{where}.crl_file", destination.tls.crl_file
+    for name, theirs in called(settings):
+        where = f"destinations[{name}].tls"
+        yield f"{where}.cert_file", theirs.cert_file
+        yield f"{where}.ca_file", theirs.ca_file
+        yield f"{where}.crl_file", theirs.crl_file
     yield "ops.metrics_cert_file", settings.ops.metrics_cert_file
     if settings.audit.host is not None:
         yield from (("audit.cert_file", settings.audit.cert_file), ("audit.ca_file", settings.audit.ca_file))

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from pacs_guard.config import DestinationSettings, Settings
+from pacs_guard.config import Settings
 from pacs_guard.deliver.echo import echo
 from pacs_guard.deliver.secure import CERTIFICATES
 from pacs_guard.errors import ConfigurationError, TransientDeliveryError
@@ -220,17 +220,25 @@ def test_certificates_are_read_again_on_reload_and_stay_if_they_cannot_be_used(t
     cert_file, key_file = tmp_path / "own.pem", tmp_path / "own.key"
     for file, source in ((cert_file, first.cert_file), (key_file, first.key_file)):
         file.write_bytes(source.read_bytes())
-    destination = DestinationSettings(
-        name="pacs", ae_title="PACS", tls={"cert_file": cert_file, "key_file": key_file, "ca_file": authority.ca_file}
+    settings = Settings(
+        sources=[{"name": "a", "ae_titles": ["A"]}],
+        destinations=[
+            {
+                "name": "pacs",
+                "ae_title": "PACS",
+                "tls": {"cert_file": cert_file, "key_file": key_file, "ca_file": authority.ca_file},
+            }
+        ],
     )
+    [destination] = settings.destinations
     before = CERTIFICATES.context(destination)
     assert CERTIFICATES.context(destination) is before
     cert_file.write_bytes(second.cert_file.read_bytes())
     with pytest.raises(ConfigurationError, match=r"pacs: tls.key_file: .* is not the key of the certificate"):
-        CERTIFICATES.renew([destination])
+        CERTIFICATES.renew(settings)
     assert CERTIFICATES.context(destination) is before
     key_file.write_bytes(second.key_file.read_bytes())
-    CERTIFICATES.renew([destination])
+    CERTIFICATES.renew(settings)
     assert CERTIFICATES.context(destination) is not before
 
 

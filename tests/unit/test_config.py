@@ -174,3 +174,43 @@ def test_user_and_password_certificate_and_key_belong_together(load):
         "ops: metrics_user and metrics_password: one of them was given; expected both or neither",
         "ops: metrics_cert_file and metrics_key_file: one of them was given; expected both or neither",
     ]
+
+
+OWN = '[tls]\ncert_file = "own.pem"\nkey_file = "own.key"\nca_file = "ca.pem"\n'
+
+
+def test_tls_takes_what_the_node_has_unless_a_destination_has_its_own(load):
+    settings = load(f'{SHORT}tls = true\n{OWN}[receive.tls]\n[results.destination]\nname="r"\nae_title="R"\ntls=true\n')
+    assert settings.receive.ports == (11112, 2762)
+    assert settings.receive.tls.client_certificates == "required"
+    for found in (settings.destinations[0].tls, settings.results.destination.tls):
+        assert [str(one) for one in (found.cert_file, found.key_file, found.ca_file)] == [
+            "own.pem",
+            "own.key",
+            "ca.pem",
+        ]
+    assert load(f"{SHORT}tls = false\n").destinations[0].tls is None
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[receive]\nplain = false\n", "receive: plain is false and there is no tls"),
+        ("[receive]\nport = 2762\n[receive.tls]\n" + OWN, "port and tls.port are both 2762"),
+        ("[receive.tls]\n", "tls.cert_file is not given; expected a file, as receive.tls is there"),
+        ("[tls]\ncert_file = 'a.pem'\n", "tls: cert_file and key_file: one of them was given"),
+        ("[tls]\ncrl_file = 'a.pem'\n", "tls: crl_file was given without ca_file"),
+        ("[ops]\nmetrics_port = 2762\n[receive.tls]\n" + OWN, "receive.tls.port and ops.metrics_port are both 2762"),
+        ("tls = { certificates = ['sha256:12'] }\n", "'sha256:12' was given; expected sha256: and the 64"),
+        ("tls = { certificates = ['ct1'] }\n", "or dns:, ip: or cn: and a name"),
+    ],
+)
+def test_tls_settings_that_do_not_fit_say_so(load, text, problem):
+    assert any(problem in line for line in problems(load, SHORT + text)), problems(load, SHORT + text)
+
+
+def test_a_source_with_a_certificate_needs_a_port_that_asks_for_one(load):
+    colons = ":".join(["AB"] * 32)
+    bound = SHORT.replace('["CT1"]', f'["CT1"]\ncertificates = ["sha256:{colons}"]')
+    assert any("expected receive.tls too" in line for line in problems(load, bound))
+    assert load(f"{bound}{OWN}[receive.tls]\n").sources[0].certificates == (f"sha256:{'ab' * 32}",)

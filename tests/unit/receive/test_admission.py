@@ -4,6 +4,7 @@ import pytest
 
 from pacs_guard.config import Settings
 from pacs_guard.receive.admission import Admission, Reason, Rejection, Request, is_within
+from pacs_guard.tls.certificates import Certificate
 
 
 def admission(**receive) -> Admission:
@@ -80,3 +81,31 @@ def test_later_requests_are_judged_by_changed_settings():
     assert rules.judge(request, open_associations=0, free_bytes=200) == "new"
     assert rules.judge(request, open_associations=1, free_bytes=200) == Rejection(Reason.TOO_MANY)
     assert rules.judge(request, open_associations=0, free_bytes=199) == Rejection(Reason.DISK)
+
+
+SCANNER = Certificate("CN=ct1", frozenset({"sha256:ab", "dns:ct1"}), 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("bound", "shown", "reason"),
+    [
+        ((), None, None),
+        ((), SCANNER, None),
+        (("dns:ct1",), SCANNER, None),
+        (("dns:ct2", "dns:ct1"), SCANNER, None),
+        (("dns:ct2",), SCANNER, Reason.CERTIFICATE_NOT_BOUND),
+        (("dns:ct1",), None, Reason.CERTIFICATE_MISSING),
+    ],
+)
+@pytest.mark.parametrize("who", ["CT", "PACS"])
+def test_a_caller_is_known_by_its_certificate(who, bound, shown, reason):
+    settings = Settings(
+        receive={"min_free_bytes": 0, "tls": {}},
+        tls={"cert_file": "a", "key_file": "b", "ca_file": "c"},
+        sources=[{"name": "who", "ae_titles": ["CT"], "certificates": bound}],
+        destinations=[{"name": "who", "ae_title": "PACS", "tls": {"certificates": bound}}],
+    )
+    request = Request(calling_ae=who, called_ae="PACSGUARD", address="10.0.0.1", certificate=shown)
+    judged = Admission(settings).judge(request, open_associations=0, free_bytes=1)
+    assert judged == ("who" if reason is None else Rejection(reason))
+    assert reason is None or judged.codes == (1, 1, 1)
