@@ -303,6 +303,9 @@ class DetectSettings(_Section):
         Length of the window in which scores and noise of a scanner are compared with what is expected.
     nice : int
         How much the detector stands back behind receiving and delivering; see ``nice(2)``.
+    scheduling : str
+        ``batch`` never takes a processor from who is woken meanwhile, ``idle`` runs only where nobody else wants to,
+        and may starve; ``normal`` has `nice` alone. See ``sched(7)``; of no effect where the system knows neither.
     accelerator : str
         What networks run on: ``auto``, a GPU if there is one; ``cpu``; or ``gpu`` and nothing else.
     reader_memory_bytes, reader_seconds
@@ -317,6 +320,7 @@ class DetectSettings(_Section):
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     drift_days: Annotated[float, Field(ge=1, le=366)] = 30.0
     nice: Annotated[int, Field(ge=0, le=19)] = 15
+    scheduling: Literal["normal", "batch", "idle"] = "batch"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     reader_memory_bytes: Annotated[int, Field(ge=2**29)] = 4 * 1024**3
     reader_seconds: Seconds = 300.0

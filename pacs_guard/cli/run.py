@@ -228,6 +228,18 @@ def _set_aside() -> None:
     gc.freeze()
 
 
+def _stand_back(nice: int, scheduling: str) -> None:
+    """Let other processes go first; threads and processes that this one starts later do the same."""
+    os.nice(nice)
+    policy = getattr(os, f"SCHED_{scheduling.upper()}", None)  # Linux; there is no SCHED_NORMAL
+    if policy is None:
+        return
+    try:
+        os.sched_setscheduler(0, policy, os.sched_param(0))
+    except OSError as error:  # a sandbox forbids it: slower receiving is no reason to judge nothing
+        _LOG.warning("the detector's scheduling stays as it is", wanted=scheduling, error=str(error))
+
+
 def _run_detect(stores: Stores, metrics: RoleMetrics, stop: threading.Event, reloader: Reloader) -> None:
     from pacs_guard.assemble.confined import ConfinedAssembly
     from pacs_guard.confined import Limits
@@ -236,7 +248,7 @@ def _run_detect(stores: Stores, metrics: RoleMetrics, stop: threading.Event, rel
 
     settings = stores.settings
     limits = Limits(settings.detect.reader_memory_bytes, settings.detect.reader_seconds)
-    os.nice(settings.detect.nice)
+    _stand_back(settings.detect.nice, settings.detect.scheduling)
     if settings.detect.threads:
         # read once by the numeric libraries, which are not loaded yet
         os.environ |= dict.fromkeys(_THREAD_VARIABLES, str(settings.detect.threads))

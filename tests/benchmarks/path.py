@@ -95,6 +95,7 @@ def main() -> None:
     parser.add_argument("--instances", type=int, default=300)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--detectors", nargs="+", default=["integrity", "forensic"])
+    parser.add_argument("--scheduling", choices=["normal", "batch", "idle"], default="batch", help="of the detector")
     options = parser.parse_args()
     load, count = loads()["ct"], options.instances
     passed, sent, busy, idle = [], [], [], []
@@ -102,6 +103,9 @@ def main() -> None:
         base = Path(folder)
         config = write_config(
             base / "node", {"pacs": ("ANY-SCP", port)}, detectors=tuple(options.detectors), quiet=QUIET_SECONDS
+        )
+        config.write_text(
+            config.read_text().replace("[detect]\n", f'[detect]\nscheduling = "{options.scheduling}"\n', 1)
         )
         with running(config) as node:
             pass_a_study(node, load, 10)  # warms it up
