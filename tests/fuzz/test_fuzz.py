@@ -11,7 +11,7 @@ import pytest
 from tests.fuzz.engines import by_chance, changed
 from tests.fuzz.targets import TARGETS
 
-SECONDS = 1.0
+SECONDS = 0.5
 FINDINGS = sorted((Path(__file__).parent / "findings").glob("*-*"))
 
 
@@ -19,7 +19,7 @@ FINDINGS = sorted((Path(__file__).parent / "findings").glob("*-*"))
 def test_no_promise_is_broken_by_changed_inputs(name, tmp_path):
     campaign = by_chance(TARGETS[name], SECONDS, 0, tmp_path)
     assert campaign.findings == {}
-    assert campaign.inputs > 5
+    assert campaign.inputs > 2
 
 
 @pytest.mark.parametrize("path", FINDINGS, ids=lambda path: path.name)

@@ -30,7 +30,7 @@ from tests.integration.wire_streams import (
     pdvs,
 )
 
-MANY = int(os.environ.get("PACS_GUARD_CONNECTIONS", "200"))
+MANY = int(os.environ.get("PACS_GUARD_CONNECTIONS", "100"))
 FORK = multiprocessing.get_context("fork")
 
 

@@ -75,6 +75,7 @@ class Soak:
         self._stop = threading.Event()
         self._pacs: contextlib.ExitStack | None = None
         self._pacs_lock = threading.Lock()
+        self._encoding = threading.Lock()  # the encoders are not made for several threads
         self.acknowledged: dict[str, str] = {}
         self.arrived: dict[str, Counter[str]] = defaultdict(Counter)
         self.counts: Counter[str] = Counter()
@@ -114,7 +115,9 @@ class Soak:
             while len(self.acknowledged) - len(self.arrived) > MOST_WAITING and not self._stop.wait(0.2):
                 continue
             folder, syntax = self._folder / f"{name}-{number}", rng.choice(list(SYNTAXES))
-            yield make_instances(folder, INSTANCES, transfer_syntax=syntax), syntax
+            with self._encoding:
+                files = make_instances(folder, INSTANCES, transfer_syntax=syntax)
+            yield files, syntax
             shutil.rmtree(folder)
             number += 1
 
@@ -231,7 +234,8 @@ class Soak:
             self._stop.wait(1.0)
 
     def _half_association(self) -> None:
-        [file] = make_instances(self._folder / "half", 1)
+        with self._encoding:
+            [file] = make_instances(self._folder / "half", 1)
         association = associate(self._node.port, file)
         if association.is_established:  # and is left without a word
             association.dul.socket.socket.close()
@@ -239,7 +243,8 @@ class Soak:
     def _liar(self) -> None:
         """Send an instance that claims eight gigabytes; once acknowledged it has to be delivered like any other."""
         folder = self._folder / "liar"
-        [file] = make_instances(folder, 1, transfer_syntax=RLELossless)
+        with self._encoding:
+            [file] = make_instances(folder, 1, transfer_syntax=RLELossless)
         content = file.read_bytes()
         for tag in (b"\x28\x00\x10\x00US\x02\x00", b"\x28\x00\x11\x00US\x02\x00"):
             at = content.index(tag) + len(tag)

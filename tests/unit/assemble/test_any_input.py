@@ -22,7 +22,7 @@ VRS = st.sampled_from([b"CS", b"DS", b"IS", b"US", b"SS", b"UI", b"OW", b"OB", b
 VALUES = st.sampled_from(
     [b"", b"1", b"-1", b"nan", b"1e999", b"1\\0\\0\\0\\1\\0", b"\xff\xff", b"\0\0", b"CT", b"\x1b[2J"]
 )
-SMALL = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+SMALL = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def element(tag, vr, value, lie):
