@@ -16,12 +16,12 @@ from pacs_guard.cli.wiring import open_stores
 from pacs_guard.errors import BundleError, ConfigurationError, LifecycleError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from pacs_guard.cli.wiring import Stores
     from pacs_guard.config import Settings
     from pacs_guard.detect.bundle import Bundle
-    from pacs_guard.domain.models import ModelVersion
+    from pacs_guard.domain.models import LoadedModel, ModelVersion
 
 _RULES = "integrity"
 _LOOK_SECONDS = 0.5
@@ -143,28 +143,35 @@ def promote_model(config: Path | None, name: str, version: str, *, who: str, rea
     if (outcome := outcome_of(stores.settings, bundle)) is not None:
         typer.echo(f"its proposal: {outcome}")
     chosen = ModelVersion(bundle.name, bundle.version, bundle.sha256)
+    before = _heard(stores, name)
     stores.models.promote(chosen, who=who, reason=reason)
     typer.echo(f"{chosen} is in force; workers take it before their next study")
-    _wait(stores, name, bundle.sha256, wait_seconds)
+    _wait(stores, name, bundle.sha256, wait_seconds, before)
 
 
 def roll_back_model(config: Path | None, name: str, *, who: str, reason: str, wait_seconds: float) -> None:
     """Go back to the version that was in force before the last promotion."""
     _require(who=who, reason=reason)
     stores = open_stores(settings_from(config))
-    before = stores.models.roll_back(name, who=who, reason=reason)
-    typer.echo(f"in force: {before or f'{name} as the settings say'}; workers take it before their next study")
-    _wait(stores, name, before.sha256 if before else _configured(stores.settings, name).sha256, wait_seconds)
+    heard = _heard(stores, name)
+    now = stores.models.roll_back(name, who=who, reason=reason)
+    typer.echo(f"in force: {now or f'{name} as the settings say'}; workers take it before their next study")
+    _wait(stores, name, now.sha256 if now else _configured(stores.settings, name).sha256, wait_seconds, heard)
 
 
-def _wait(stores: Stores, name: str, sha256: str, seconds: float) -> None:
+def _heard(stores: Stores, name: str) -> dict[str, LoadedModel]:
+    return {worker: one for worker, one in stores.models.loaded() if one.name == name}
+
+
+def _wait(stores: Stores, name: str, sha256: str, seconds: float, before: Mapping[str, LoadedModel]) -> None:
     """Say which workers took a version; one that is at a study takes it afterwards."""
     end = time.monotonic() + seconds
     said: set[str] = set()
     while True:
-        heard = {worker: one for worker, one in stores.models.loaded() if one.name == name}
+        heard = _heard(stores, name)
         for worker, one in heard.items():
-            if worker in said or (one.error is None and one.sha256 != sha256):
+            answered = one.sha256 == sha256 if one.error is None else one != before.get(worker)
+            if worker in said or not answered:
                 continue
             said.add(worker)
             typer.echo(f"{worker} judges by {one.version}" + (f", as it should not: {one.error}" if one.error else ""))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pacs_guard.detect.assess import DetectMetrics
     from pacs_guard.detect.detector import Detector
     from pacs_guard.detect.models import ModelsInForce
+    from pacs_guard.domain.drift import Observation
     from pacs_guard.domain.instance import StoredInstance
     from pacs_guard.domain.policy import Policy
     from pacs_guard.domain.verdict import SeriesResult
@@ -195,7 +196,7 @@ class Worker:
                 conflicts = uid_conflicts(series, study.conflicting, pixels)
                 result, failed = assess_series(series, self._detectors, self._metrics, folder, known=conflicts)
                 failure = failure or failed
-                results.append(replace(result, observed=observe(series, result)))
+                results.append(replace(result, observed=_observed(series, result)))
                 reports.append(series_report(study.study_uid, result, series.files) | {"folder": folder.name})
                 _remove_if_empty(folder)
         except AcceleratorLostError:  # the process ends, and the study is assessed by the next one
@@ -214,6 +215,14 @@ class Worker:
             for series in (self._assemble(readable) if readable else ())
             for facts in series.instances
         }
+
+
+def _observed(series: AssembledSeries, result: SeriesResult) -> tuple[Observation, ...]:
+    try:
+        return observe(series, result)
+    except (ArithmeticError, IndexError, MemoryError, ValueError) as error:  # statistics; the verdict stands without
+        _LOG.warning("series not counted for drift", series=series.series_uid, error=str(error))
+        return ()
 
 
 def _evidence(

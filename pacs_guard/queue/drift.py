@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from pacs_guard.domain.drift import Drift, Histogram, Measure, Observation, stability_index
+from pacs_guard.domain.drift import EDGES, Drift, Histogram, Measure, Observation, stability_index
 from pacs_guard.queue.schema import drift_histograms as table
 from pacs_guard.queue.statements import insert_or_ignore
 
@@ -57,7 +57,8 @@ def _add(connection: Connection, key: tuple[str, str, str, str, int], more: Hist
     row = sa.and_(*(table.c[column] == value for column, value in values.items()))
     query = sa.select(table.c.series, table.c.counts).where(row).with_for_update()
     series, counts = connection.execute(query).one()
-    whole = Histogram(series, tuple(counts)) + more
+    # with other bins, an older release began this one
+    whole = Histogram(series, tuple(counts)) + more if len(counts) == len(more.counts) else more
     connection.execute(sa.update(table).where(row).values(series=whole.series, counts=list(whole.counts)))
 
 
@@ -101,7 +102,7 @@ class DriftHistograms:
         references: dict[tuple[str, ...], Histogram] = {}
         windows: dict[tuple[str, ...], Histogram] = {}
         for row in rows:
-            if (row["name"], row["version"]) not in models:
+            if (row["name"], row["version"]) not in models or len(row["counts"]) != _bins(row["measure"]):
                 continue
             key = (row["name"], row["version"], row["scanner"], row["measure"])
             found = Histogram(row["series"], tuple(row["counts"]))
@@ -116,12 +117,16 @@ class DriftHistograms:
             return connection.execute(sa.delete(table).where(old)).rowcount
 
 
+def _bins(measure: str) -> int:
+    return len(EDGES[Measure(measure)]) + 1
+
+
 def _enough(window: Histogram) -> bool:
     return window.series >= LEAST_SERIES
 
 
 def _compared(key: tuple[str, ...], window: Histogram, references: dict[tuple[str, ...], Histogram]) -> Drift:
     name, version, scanner, measure = key
-    reference = references.get((name, version, _CALIBRATION, measure)) or references[key]
+    reference = references.get((name, version, _CALIBRATION, measure)) or references.get(key, window)
     index, limit = stability_index(window, reference)
     return Drift(name, version, scanner, Measure(measure), index, limit, window.series)

@@ -27,6 +27,8 @@ from tests.integration.node import write_config
 from tests.integration.peers import wait_until
 from tests.training.labelling import altered, clean, is_held_back, write_patient
 
+pytestmark = pytest.mark.timeout(900)  # training takes its time on a busy machine
+
 BY = {"who": "Dr. Jones", "reason": "as agreed"}
 EXTRA = """
 [retraining]

@@ -238,3 +238,12 @@ def test_a_worker_whose_accelerator_is_gone_ends_and_the_next_one_judges_the_stu
     node.assessing.release_leases("worker")  # as a starting detect role does
     node.worker(Fake(DetectorResult(score=0.1, p_value=0.8))).work_once()
     assert (node.study.state, node.study.verdict) == (StudyState.FORWARDING, "CLEAN")
+
+
+def test_a_series_that_cannot_be_counted_for_drift_gets_its_verdict_all_the_same(node, monkeypatch):
+    def broken(*_):
+        raise ValueError("no such bin")
+
+    monkeypatch.setattr("pacs_guard.detect.worker.observe", broken)
+    node.worker(Fake(DetectorResult(score=0.1, p_value=0.8))).work_once()
+    assert node.study.verdict == "CLEAN"

@@ -68,6 +68,15 @@ def test_rows_stay_few(node, scanner):
     assert {row["day"] for row in scanner.rows()} == {0}
 
 
+def test_histograms_of_other_bins_are_begun_anew(node, scanner):
+    scanner.send(BASELINE_SERIES + 20, 10.0)
+    with node.database.write() as connection:
+        connection.execute(drift_histograms.update().values(counts=[1.0, 2.0]))
+    assert scanner.found() == {}
+    scanner.send(12, 10.0)
+    assert scanner.found()["S B70f", "noise"].series == 12.0
+
+
 def test_a_verdict_adds_what_its_series_showed(node, scanner, instance):
     from dataclasses import replace  # noqa: PLC0415  # only here
 
