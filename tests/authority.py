@@ -90,6 +90,7 @@ class Authority:
         stem = f"{name}-{certificate.serial_number:x}"[:60]
         cert_file, key_file = self.folder / f"{stem}.pem", self.folder / f"{stem}.key"
         cert_file.write_bytes(certificate.public_bytes(Encoding.PEM))
+        key_file.touch(0o600)
         encryption = BestAvailableEncryption(password.encode()) if password else NoEncryption()
         key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
         return Identity(cert_file, key_file, certificate)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -95,8 +96,12 @@ def check_certificates(settings: Settings) -> None:
 
 
 def warnings(settings: Settings, now: float) -> list[str]:
-    """Return a sentence for each file that has to be renewed, or cannot be read."""
-    said = []
+    """Return a sentence for each file that has to be renewed, cannot be read, or is a key that everybody can read."""
+    said = [
+        f"{setting}: {file} can be read by everybody; chmod o-r"
+        for setting, file in _keys(settings).items()
+        if _is_open(file)
+    ]
     for one in certificate_files(settings):
         try:
             left = one.expires - now
@@ -115,6 +120,24 @@ def called(settings: Settings) -> list[tuple[str, DestinationTlsSettings]]:
     peers = [(one.name, one.tls) for one in (*settings.destinations, *([results] if results is not None else []))]
     peers += [(one.name, one.commitment.tls) for one in settings.sources]
     return [(name, tls) for name, tls in peers if tls is not None]
+
+
+def _keys(settings: Settings) -> dict[str, Path]:
+    """Return every key file with the first setting that names it."""
+    keys = [("tls.key_file", settings.tls.key_file), ("ops.metrics_key_file", settings.ops.metrics_key_file)]
+    keys += [(f"destinations[{name}].tls.key_file", theirs.key_file) for name, theirs in called(settings)]
+    found: dict[Path, str] = {}
+    for setting, file in keys:
+        if file is not None:
+            found.setdefault(file, setting)
+    return {setting: file for file, setting in found.items()}
+
+
+def _is_open(file: Path) -> bool:
+    try:
+        return bool(file.stat().st_mode & stat.S_IROTH)
+    except OSError:  # said where it is used
+        return False
 
 
 def _named(settings: Settings) -> Iterator[tuple[str, Path | None]]:

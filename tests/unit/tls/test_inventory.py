@@ -61,3 +61,11 @@ def test_a_metric_says_when_each_file_ends(authority, tmp_path):
     found = registry.get_sample_value(name, {"setting": "tls.cert_file", "file": str(own.cert_file)})
     assert found == own.certificate.not_valid_after_utc.timestamp()
     assert registry.get_sample_value(name, {"setting": "tls.ca_file", "file": str(tmp_path / "gone.pem")}) == 0.0
+
+
+def test_a_key_that_everybody_can_read_is_told_once(authority):
+    own = authority.issue("node")
+    made = settings(authority, own)
+    assert warnings(made, NOW.timestamp()) == []
+    own.key_file.chmod(0o644)
+    assert warnings(made, NOW.timestamp()) == [f"tls.key_file: {own.key_file} can be read by everybody; chmod o-r"]
