@@ -31,7 +31,7 @@ HARD_MM = 8.0
 
 _THREADS = 2
 _IGNORED_DEPTH_MM = 30.0
-_KEPT = {"ctgan": 0.6, "simulated": 0.15, "sham": 0.1}
+_KEPT = {"ctgan": 0.6, "simulated": 0.06, "sham": 0.1}
 _KEPT_CLEAN = 0.7
 _EVERY_CLEAN = 2
 
@@ -81,7 +81,7 @@ def rows_of(measured: MeasuredSlice, kind: FindingKind) -> tuple[NDArray[np.intp
     for label in measured.case.labels:
         distance = measured.distance_mm(sites, label.x, label.y)
         if label.depth_mm == 0 and label.kind is kind:
-            positive |= distance < POSITIVE_MM[kind]
+            positive |= distance < min(POSITIVE_MM[kind], label.radius_mm)
         if label.depth_mm < _IGNORED_DEPTH_MM:
             usable &= distance >= IGNORED_MM
     chosen = np.flatnonzero(usable | positive)

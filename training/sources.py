@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,12 +37,15 @@ class Label:
         Column and row, from 0.
     depth_mm : float
         Distance of the labelled slice from the slice at hand, mm; 0 on the labelled slice itself.
+    radius_mm: float
+        How far around the place everything was altered, where that is known.
     """
 
     kind: FindingKind
     x: int
     y: int
     depth_mm: float = 0.0
+    radius_mm: float = inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,8 @@ class Case:
         Columns and rows of places that look like tampering and are none.
     nodules : mapping of int to tuple of (float, float)
         By slice, columns and rows of nodules that radiologists marked.
+    attack : str
+        Name of the simulated attack that made it; empty for what is real.
     """
 
     source: str
@@ -73,6 +79,7 @@ class Case:
     labels: tuple[Label, ...] = ()
     hard: tuple[tuple[int, int], ...] = ()
     nodules: Mapping[int, tuple[tuple[float, float], ...]] = field(default_factory=dict)
+    attack: str = ""
 
     @property
     def target(self) -> Label | None:

@@ -7,14 +7,16 @@ copies belong to their patient's group and never enter the measured figures.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from math import inf
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage, special
 
 from pacs_guard.detect.lungs import lung_mask
 from pacs_guard.domain.verdict import FindingKind
-from pacs_guard.simulate import inject_nodule, remove_nodule
+from training.attack.series import simulate_series
+from training.attack.table import ATTACKS
 from training.sources import Case, Label
 
 if TYPE_CHECKING:
@@ -23,15 +25,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pacs_guard.domain.volume import Volume
+    from training.attack.series import Altered
+    from training.attack.table import Attack
 
-SITES = 10
-"""Removals, and as many injections, for each series."""
+COPIES = 2
+"""Of each series, attack and kind."""
+
+CUBES = frozenset({"ctgan", "ctgan-gaussian", "ctgan-june", "native"})
+"""Attacks that alter all of a cube, whatever the size of the nodule."""
+
+WITHOUT_TRACE = frozenset({"copy-move", "splice"})
+"""Attacks that leave native noise: trained on as altered, they would teach a head that native noise is suspicious."""
 
 SHAMS = 3
 """Nodules with the scanner's own noise on each slice that gets any."""
 
-_HALF_MM = 26.0
-_MOST_OFF_MM = 8.0
+_PART_MM = 60.0
+_MOST_OFF_MM = 12.0
 _LEAST_SLICES = 12
 _LARGEST_MM = 1.4
 _APART_MM = 45.0
@@ -42,18 +52,30 @@ _GRAIN_MM = 1.5
 _EVERY_CLEAN = 6
 
 
-def simulated(cases: Iterable[Case], *, seed: int, sites: int = SITES) -> Iterator[Case]:
-    """Yield single slices through simulated removals and injections in the clean series among `cases`."""
+def simulated(cases: Iterable[Case], *, seed: int, copies: int = COPIES) -> Iterator[Case]:
+    """Yield single slices through the altered places of copies of the clean series among `cases`.
+
+    Parameters
+    ----------
+    cases : iterable of Case
+        Clean series are altered, everything else is passed over.
+    seed : int
+        Of places, sizes and textures.
+    copies : int
+        Of each series, by each attack that leaves a texture of its own, as removal and as injection.
+    """
     rng = np.random.default_rng(seed)
     for case in cases:
-        volume = case.volume
-        if case.labels or len(volume.hu) < _LEAST_SLICES or max(volume.spacing_mm[1:]) > _LARGEST_MM:
+        if case.labels or len(case.volume.hu) < _LEAST_SLICES or max(case.volume.spacing_mm[1:]) > _LARGEST_MM:
             continue
-        for number in range(2 * sites):
-            kind = (FindingKind.FB, FindingKind.FM)[number % 2]
-            altered = _altered(case, kind, rng)
-            if altered is not None:
-                yield altered
+        for attack in ATTACKS.values():
+            if attack.name in WITHOUT_TRACE or attack.sham:
+                continue
+            for kind in attack.kinds:
+                for _ in range(copies):
+                    part = _part(case.volume, attack, rng)
+                    for one in simulate_series(part, attack.name, kind, 1, int(rng.integers(1 << 30))):
+                        yield _shown(case, one, kind, rng)
 
 
 def shams(cases: Iterable[Case], *, seed: int) -> Iterator[Case]:
@@ -97,33 +119,22 @@ def _with_nodules(
     return np.rint(hu).astype(np.int16), places
 
 
-def _altered(case: Case, kind: FindingKind, rng: np.random.Generator) -> Case | None:
-    volume = case.volume
-    index = int(rng.integers(len(volume.hu)))
-    rows, columns = np.nonzero(lung_mask(volume.hu[index], volume.spacing_mm[1:]))
-    if rows.size < 2000:
-        return None
-    drawn = int(rng.integers(rows.size))
-    part, middle = _part(volume, index)
-    site = (middle, int(rows[drawn]), int(columns[drawn]))
-    # the public set's own texture is nearer to added Gaussian noise than to copied noise
-    noise: Literal["copied", "gaussian"] = "gaussian" if rng.random() < 0.75 else "copied"
-    seed = int(rng.integers(1 << 30))
-    try:
-        if kind is FindingKind.FB:
-            part = remove_nodule(part, site, seed=seed, noise=noise)
-        else:
-            part = inject_nodule(part, site, diameter_mm=float(rng.uniform(7, 16)), seed=seed, noise=noise)
-    except ValueError:
-        return None  # the cube would not fit there
-    most = _MOST_OFF_MM if kind is FindingKind.FB else 2.0
-    off = round(rng.uniform(-most, most) / volume.spacing_mm[0])
-    shown = min(max(middle + off, 0), len(part.hu) - 1)
-    label = Label(kind, site[2], site[1])
-    return Case("simulated", case.group, f"{case.name} {kind} {index}", part.part(shown, shown + 1), (label,))
+def _part(volume: Volume, attack: Attack, rng: np.random.Generator) -> Volume:
+    """Return what is to be altered: of an attack that resamples every slice only a part, to spare time."""
+    if attack.name != "ctgan-june":
+        return volume
+    length = int(np.ceil(_PART_MM / volume.spacing_mm[0]))
+    first = int(rng.integers(max(1, len(volume.hu) - length)))
+    return volume.part(first, first + length)
 
 
-def _part(volume: Volume, index: int) -> tuple[Volume, int]:
-    """Cut out the slices that an alteration around `index` can reach."""
-    half = int(np.ceil(_HALF_MM / volume.spacing_mm[0]))
-    return volume.part(max(0, index - half), index + half + 1), min(index, half)
+def _shown(case: Case, altered: Altered, kind: FindingKind, rng: np.random.Generator) -> Case:
+    """Return one slice through an altered place."""
+    part, (z, row, column) = altered.slab()
+    cube = altered.attack.name in CUBES
+    reach = min(_MOST_OFF_MM, altered.diameter_mm / 2) if kind is FindingKind.FM or not cube else _MOST_OFF_MM
+    off = round(rng.uniform(-0.5, 0.5) * reach / part.spacing_mm[0])
+    at = min(max(z + off, 0), len(part.hu) - 1)
+    label = Label(kind, column, row, radius_mm=inf if cube else altered.diameter_mm / 2 + 1)
+    name = f"{case.name} {altered.attack.name} {kind}"
+    return Case("simulated", case.group, name, part.part(at, at + 1), (label,), attack=altered.attack.name)
