@@ -126,8 +126,9 @@ _WHAT = """Looks for altered noise texture over the lungs of every axial CT slic
 hand-made residual features (strength, energy, tails, asymmetry, correlation of pixels): one in lung tissue (removed
 tumours, FB), one in soft tissue in and on the lungs (injected tumours, FM). Features are relative to the same tissue of
 the same slice; headers, the shape of what is seen and absolute Hounsfield units do not enter. Whole series are also
-searched for noise that repeats the place that CT-GAN's code copies it from, for tissue that occurs twice voxel by voxel,
-and for traces of resampling or of few grey levels over all of the series. It assists people; it is no medical device."""
+searched for noise that repeats the place that CT-GAN's code copies it from, for tissue that occurs twice voxel by
+voxel, and for traces of resampling or of few grey levels over all of the series. It assists people; it is no medical
+device."""
 
 _LIMITS = """## Limits
 
@@ -135,14 +136,14 @@ _LIMITS = """## Limits
 - All altered slices come from one data set, all clean series from others. Within-slice negatives, within-slice
   normalisation and the figures for the place found guard against learning the source; the slice AUC against clean
   slices does not rule it out.
-- Whole series are judged strictly, above the highest of few clean patients: see the figures for the many simulated edits
-  that are missed there. Noise that was copied tells only where it came from the place that CT-GAN's code takes it from,
-  and lies over enough lung; tissue that was copied only where it was neither resampled nor covered with noise.
+- Whole series are judged strictly, above the highest of few clean patients: the figures say how many simulated edits
+  are missed there. Noise that was copied tells only where it came from the place that CT-GAN's code takes it from, and
+  lies over enough lung; tissue that was copied only where it was neither resampled nor covered with noise.
 - Only single altered slices of the attack were to be had. The agreement between neighbouring slices, which a series is
-  judged by, was measured on clean series and on simulated edits of them. The shipped networks have seen simulated attacks
-  of three families on the clean series; the figures are from networks that had not seen the family. A nodule spliced in
-  with its scanner's noise, and nothing else, is seen by neither head. Simulated attacks are simple: another generator
-  may fare differently.
+  judged by, was measured on clean series and on simulated edits of them. The shipped networks have seen simulated
+  attacks of three families on the clean series; the figures are from networks that had not seen the family. A nodule
+  spliced in with its scanner's noise is seen by neither head. Simulated attacks are simple: another generator may fare
+  differently.
 - Features were chosen among five variants by the same cross-validation that the figures are from (strengths alone, with
   moments, with the other tissue, with both, and a second stage on the maps): the figures are a little optimistic.
 - Real nodules that a radiologist marked are those of one patient.

@@ -40,7 +40,7 @@ FAMILIES = (
 )
 """Attacks that are left out of the training together, as they share a step: what is pasted, or how it is filled."""
 
-_SCORED_MM = 7.0
+_SCORED_MM = 9.0
 _LEAST_SLICES = 12
 
 
