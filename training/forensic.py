@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 VERSION = "1.3.0"
 NETWORKS = 5
-FAMILY_NETWORKS = 2
+FAMILY_NETWORKS = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from pacs_guard.detect.forensic import HEADS, score_volume
 from pacs_guard.detect.moved import find_twins
 from pacs_guard.detect.scoremap import NOTHING, agreement
 from training.attack import ATTACKS, simulate_series
+from training.attack.copies import part_to_alter
 from training.protocol import group_bootstrap
 from training.report import HIT_MM, Figure
 
@@ -104,7 +105,8 @@ def run_trials(
             for turn, kind in enumerate(attack.kinds or (None,)):
                 # places and sizes of their own: one draw for all would make one lucky place count for every attack
                 drawn = seed + 2 * number + turn
-                for one in simulate_series(case.volume, attack.name, kind, copies, drawn):
+                volume = part_to_alter(case.volume, attack.name, np.random.default_rng(drawn))
+                for one in simulate_series(volume, attack.name, kind, copies, drawn):
                     yield _trial(one, case.group, heads_for[case.group])
 
 
