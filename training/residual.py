@@ -55,7 +55,7 @@ class Effort:
         Share of altered places among them.
     """
 
-    steps: int = 600
+    steps: int = 320
     batch: int = 128
     positives: float = 0.35
 

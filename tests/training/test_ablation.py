@@ -6,7 +6,8 @@ import pytest
 import training.ablation
 import training.crossval
 from pacs_guard.domain.verdict import FindingKind
-from training.ablation import BOTH, FEATURES, NETWORK, Shown, ablation, ablation_table, places_of
+from training.ablation import BOTH, FEATURES, NETWORK, Shown, ablation, ablation_table, places_of, untouched_figure
+from training.crossval import HeadScore, ScoredSlice
 from training.examples import measure
 from training.residual import PATCH, Effort, build_network, fit_network, log_odds_at, log_odds_map
 from training.sources import Case, Label
@@ -89,3 +90,14 @@ def test_every_variant_is_judged_on_the_same_slices(slices, monkeypatch):
     table = ablation_table(variants).splitlines()
     assert table[0].count("simulated edits") == 6
     assert len(table) == 2 + len(variants[0].figures)
+
+
+def test_a_source_that_gives_itself_away_by_what_nobody_altered_is_seen():
+    def scored(source, number, far, labels=()):
+        marks = {FindingKind.FB: (HeadScore(9.0, 50, 50), HeadScore(far, 200, 200)), FindingKind.FM: ()}
+        return ScoredSlice(source, f"{source}{number}", "a", 0, None, labels, (1.0, 1.0), {}, marks)
+
+    label = (Label(FindingKind.FB, 52, 52),)
+    clean = [scored("clean:", number, 1.0) for number in range(3)]
+    assert untouched_figure([*(scored("ctgan", n, 20.0, label) for n in range(3)), *clean], seed=0).value == 1.0
+    assert untouched_figure([*(scored("ctgan", n, 2.0, label) for n in range(3)), *clean], seed=0).value == 0.0
