@@ -14,7 +14,7 @@ from pacs_guard.queue.auditing import Auditing
 from pacs_guard.queue.bypass import Bypasses
 from pacs_guard.queue.late import LateAssessing
 from pacs_guard.queue.results import Results
-from pacs_guard.queue.schema import bypass_switches
+from pacs_guard.queue.schema import bypass_switches, instances
 from tests.unit.queue.conftest import assessment
 
 
@@ -217,8 +217,8 @@ def test_what_is_gone_from_the_spool_is_not_judged_anew(node, late, instance):
     node.forward(instance(1))
     node.deliver()
     ask_anew(late)
-    node.clock.move(1e6)
-    assert node.upkeep.purge_delivered(1.0)
+    with node.database.write() as connection:  # as retention does
+        connection.execute(sa.update(instances).values(purged_at=node.clock()))
     assert late.claim("worker", 60) is None
     assert (late.waiting(), ask_anew(late)) == (0, 0)
 
