@@ -14,7 +14,6 @@ from pacs_guard.deliver.scu import StoreAssociation
 from pacs_guard.deliver.status import Disposition, disposition, sentence
 from pacs_guard.errors import (
     PermanentDeliveryError,
-    QueueError,
     SpoolCorruptError,
     SpoolError,
     TransientDeliveryError,
@@ -172,8 +171,6 @@ class Attempt:
             self._failed(instance, None, str(error), permanent=True)
         except (TransientDeliveryError, SpoolError) as error:
             self._failed(instance, None, str(error), permanent=False)
-        except QueueError:  # from the sign of life: lease lost, or no database
-            raise
         except Exception as error:  # noqa: BLE001  # written down below
             # counted like any other failed attempt, so that one odd instance cannot keep the others waiting for ever
             self._log.exception("sending failed unexpectedly", instance_id=instance.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from pacs_guard.errors import QueueUnavailableError
+from pacs_guard.errors import QueueError, QueueUnavailableError
 from pacs_guard.queue.rows import DeliveredItem
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Progress:
         self._waiting: list[DeliveredItem] = []
         self._pause = 0.0
         self._written_at = time.monotonic()
+        self._trouble: QueueError | None = None
 
     def delivered(self, instance_id: int, *, status: int, transcoded_to: str | None) -> None:
         """Note that the destination has an instance, and commit what was noted if that is due.
@@ -54,10 +55,15 @@ class Progress:
         ------
         LeaseLostError
             If the study may no longer be forwarded, or the lease is lost; what was noted is written down all the same.
+        QueueUnavailableError
+            If the database does not answer.
         """
         self._waiting.append(DeliveredItem(instance_id, status, transcoded_to, self._clock()))
-        if time.monotonic() - self._written_at >= self._pause:
+        trouble, self._trouble = self._trouble, None
+        if trouble or time.monotonic() - self._written_at >= self._pause:
             self.flush()
+        if trouble:
+            raise trouble
 
     def failed(self, instance_id: int, *, status: int | None, error: str, permanent: bool) -> None:
         """Write down that the destination did not take an instance.
@@ -67,6 +73,7 @@ class Progress:
         LeaseLostError
             If the study may no longer be forwarded, or the lease is lost.
         """
+        self._trouble = None  # if it lasts, the next call says so
         self.flush()
         self._forwarding.item_failed(
             self._delivery, instance_id, status=status, error=error, permanent=permanent, seconds=self._lease_seconds
@@ -76,15 +83,18 @@ class Progress:
     def alive(self) -> None:
         """Commit what was noted, and keep the lease, while a transfer takes its time.
 
-        Raises
-        ------
-        LeaseLostError
-            If the study may no longer be forwarded, or the lease is lost.
+        A lost lease, or a database that does not answer, is told once the transfer has its outcome: the destination may
+        have the instance already, and an answer that nobody waits for would send it twice.
         """
-        self.flush()
-        if time.monotonic() - self._written_at > self._lease_seconds / 4:
-            self._forwarding.renew(self._delivery, self._lease_seconds)
-            self._written_at = time.monotonic()
+        if self._trouble is not None:
+            return
+        try:
+            self.flush()
+            if time.monotonic() - self._written_at > self._lease_seconds / 4:
+                self._forwarding.renew(self._delivery, self._lease_seconds)
+                self._written_at = time.monotonic()
+        except QueueError as error:
+            self._trouble = error
 
     def flush(self) -> None:
         """Commit what was noted.

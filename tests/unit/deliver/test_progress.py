@@ -8,7 +8,7 @@ import pytest
 
 from pacs_guard.deliver import progress as module
 from pacs_guard.deliver.progress import Progress
-from pacs_guard.errors import QueueUnavailableError
+from pacs_guard.errors import LeaseLostError, QueueUnavailableError
 
 
 class Time:
@@ -39,6 +39,7 @@ class Queue:
         self.groups: list[list[int]] = []
         self.calls: list[str] = []
         self.broken = False
+        self.lost = False
         self.commit_seconds = 0.0
 
     def items_delivered(self, delivery, items, *, seconds):
@@ -46,12 +47,16 @@ class Queue:
             raise QueueUnavailableError("locked")
         self.time.sleep(self.commit_seconds)
         self.groups.append([item.instance_id for item in items])
+        if self.lost:
+            raise LeaseLostError("re-opened")
 
     def item_failed(self, delivery, instance_id, **what):
         self.calls.append(f"failed {instance_id} after {[*itertools.chain(*self.groups)]}")
 
     def renew(self, delivery, seconds):
         self.calls.append("renewed")
+        if self.lost:
+            raise LeaseLostError("re-opened")
 
 
 @pytest.fixture
@@ -121,3 +126,25 @@ def test_what_could_not_be_written_is_tried_once_more(queue, progress):
     queue.broken = False
     progress.flush()
     assert queue.groups == [[1]]
+
+
+def test_a_study_lost_within_a_transfer_ends_it_only_when_the_answer_is_written_down(queue, progress):
+    progress.delivered(1, status=0, transcoded_to=None)
+    progress.delivered(2, status=0, transcoded_to=None)
+    queue.lost = True
+    progress.alive()
+    progress.alive()
+    with pytest.raises(LeaseLostError, match="re-opened"):
+        progress.delivered(3, status=0, transcoded_to=None)
+    assert queue.groups == [[1], [2], [3]]
+
+
+def test_a_lease_that_cannot_be_renewed_is_told_with_the_next_answer(queue, progress, time):
+    progress.delivered(1, status=0, transcoded_to=None)
+    time.sleep(100.0)
+    queue.lost = True
+    progress.alive()
+    queue.lost = False
+    with pytest.raises(LeaseLostError, match="re-opened"):
+        progress.delivered(2, status=0, transcoded_to=None)
+    assert queue.groups == [[1], [2]]
