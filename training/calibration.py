@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 HEADS = ("fb", "fm")
 
 MARGINS = (1.0, 1.5, 2.0, 2.5, 3.0)
-"""In standard deviations of the clean patients; the first that raises no alarm on a patient left out is taken.
+"""In deviations of the clean patients' upper half; the first that raises no alarm on a patient left out is taken.
 
 It starts at one: with half of that, chosen by the others, one patient of five left out was over the point."""
 
@@ -29,19 +29,23 @@ _ROUNDS = 2000
 
 
 def operating_point(clean: Sequence[float], margin: float, *, floor: float = _FLOOR) -> float:
-    """Return a threshold above every clean patient: the highest plus `margin` standard deviations of all of them.
+    """Return a threshold above every clean patient: the highest plus `margin` deviations of the upper half.
+
+    The deviation is the root mean square distance from the median of the patients at or above it: how far below the
+    others the lowest ones lie says nothing of how far above them the next one may.
 
     Parameters
     ----------
     clean : sequence of float
         One out-of-fold maximum for each clean patient.
     margin : float
-        In standard deviations.
+        In deviations of the upper half.
     floor : float
         Never lower than this; at 0 an alteration is as likely as not on the training data.
     """
     scores = np.asarray(clean, float)
-    spread = float(scores.std(ddof=1)) if scores.size > 1 else 1.0
+    upper = scores[scores >= np.median(scores)] - np.median(scores)
+    spread = float(np.sqrt(np.mean(upper**2))) if scores.size > 1 else 1.0
     return round(max(float(scores.max()) + margin * spread, floor), 4)
 
 

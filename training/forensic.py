@@ -192,9 +192,8 @@ def clean_figures(series: Mapping[str, Any], point: Mapping[str, float]) -> list
             scores = [one[-1] for one in series[head.lower()]]
             score = scores[number]
             p_value = (1 + sum(other >= score for k, other in enumerate(scores) if k != number)) / len(scores)
-            protocol = (
-                f"grouped by patient, 5 folds; series point {point[head.lower()]}; conformal p-value {p_value:.2f}"
-            )
+            at = point[head.lower()]
+            protocol = f"grouped by patient, no interval for one; series point {at}; conformal p-value {p_value:.2f}"
             figures.append(Figure(f"clean series {patient}, highest {head}", score, score, score, "1 series", protocol))
     return figures
 

@@ -18,6 +18,14 @@ def test_the_operating_point_is_over_every_clean_patient():
     assert operating_point([-9.0, -8.0], 0.5) == 0.0
 
 
+def test_how_low_the_lowest_clean_patients_are_does_not_raise_the_point():
+    assert operating_point([-9.0, -1.0, 0.0, 0.5, 1.0], 1.0) == operating_point([-2.0, -1.0, 0.0, 0.5, 1.0], 1.0)
+    assert (
+        operating_point([-1.0, -1.0, 0.0, 0.5, 3.0], 1.0)
+        > 3.0 + operating_point([-1.0, -1.0, 0.0, 0.5, 1.0], 1.0) - 1.0
+    )
+
+
 def test_left_out_alarms_are_counted_against_the_point_of_the_others():
     assert left_out_alarms([0.0, 0.1, 0.2, 9.0], 0.5) == 1
     assert left_out_alarms([0.0, 1.0, 2.0, 2.5], 0.25) == 1
