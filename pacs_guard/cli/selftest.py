@@ -143,6 +143,7 @@ def _destination(settings: Settings) -> Iterator[dict[str, str]]:
 
 
 def _send(settings: Settings, volume: Volume, folder: Path) -> _Sent:
+    from pydicom import dcmread
     from pynetdicom import AE
 
     from pacs_guard.cli.demo_pacs import data_set_hash
@@ -161,8 +162,9 @@ def _send(settings: Settings, volume: Volume, folder: Path) -> _Sent:
                 raise SelfTestError(f"the node answered {status.get('Status', 'nothing')} to an instance of the test")
     finally:
         association.release()
-    hashes = {uid: data_set_hash(path) for uid, path in zip(volume.sop_uids, paths, strict=True)}
-    return _Sent(volume.study_uid, hashes)
+    headers = [dcmread(path, specific_tags=["StudyInstanceUID", "SOPInstanceUID"]) for path in paths]
+    hashes = {str(header.SOPInstanceUID): data_set_hash(path) for header, path in zip(headers, paths, strict=True)}
+    return _Sent(str(headers[0].StudyInstanceUID), hashes)
 
 
 def _wait(stores: Stores, settings: Settings, study_uids: list[str]) -> dict[str, StudySummary]:
