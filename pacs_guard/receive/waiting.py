@@ -6,6 +6,8 @@ import socket
 import threading
 from collections import Counter
 from contextlib import suppress
+from fcntl import ioctl
+from termios import FIONREAD
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -72,9 +74,11 @@ def _has_sent(association: Association) -> bool:
         return True
     wrapped = _connection(association)
     try:
-        return wrapped is not None and bool(wrapped.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-    except (OSError, ValueError):  # nothing did; or it is closed, or TLS, which has no such look
+        # not recv(): on a socket with a time-out it waits, whatever its flags say, and everybody with it
+        unread = ioctl(wrapped, FIONREAD, bytes(4)) if wrapped is not None else bytes(4)
+    except (OSError, ValueError):  # it is closed
         return False
+    return any(unread)
 
 
 def _close(association: Association) -> None:
