@@ -6,7 +6,10 @@ import os
 import re
 import socket
 import ssl
+import time
 from datetime import UTC, datetime
+from fcntl import ioctl
+from termios import TIOCOUTQ
 from typing import TYPE_CHECKING, Protocol
 
 from pacs_guard.errors import TransientDeliveryError
@@ -20,6 +23,8 @@ _MESSAGE_ID = "DICOM+RFC3881"
 _BOM = b"\xef\xbb\xbf"
 _NO_NAME = re.compile(r"[^!-~]")
 _CLOSING_BYTES = 4096
+_TCP_CLOSE = 7  # tcpi_state of a connection that was reset
+_LOOK_SECONDS = 0.01
 
 
 def syslog_message(xml: bytes, at: float, *, host: str, application: str = "pacs-guard") -> bytes:
@@ -129,7 +134,8 @@ def _close(connection: ssl.SSLSocket) -> None:
     """End the connection and wait until the peer has ended it too."""
     try:
         plain = connection.unwrap()
-    except ssl.SSLEOFError:  # it closed without a closing alert, after it had read ours
+    except ssl.SSLEOFError:  # it closed without a closing alert
+        _check_taken(connection)
         return
     except ssl.SSLError as error:
         if error.reason == "APPLICATION_DATA_AFTER_CLOSE_NOTIFY":  # it had something to say; nobody listens
@@ -138,6 +144,21 @@ def _close(connection: ssl.SSLSocket) -> None:
     plain.shutdown(socket.SHUT_WR)
     while plain.recv(_CLOSING_BYTES):
         continue
+
+
+def _check_taken(connection: ssl.SSLSocket) -> None:
+    """Raise if the peer had closed the connection before everything reached it, as one does that refuses a client.
+
+    Its system acknowledges what it takes, and resets the connection for what comes after the end (RFC 9293 3.10.7).
+    """
+    deadline = time.monotonic() + (connection.gettimeout() or 0.0)
+    while connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _TCP_CLOSE:
+        if not any(ioctl(connection, TIOCOUTQ, bytes(4))):
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(_LOOK_SECONDS)
+    raise ConnectionResetError("it closed the connection before it had read everything")
 
 
 def tls_context(ca_file: Path | None, cert_file: Path | None, key_file: Path | None) -> ssl.SSLContext:
