@@ -178,10 +178,9 @@ class ForensicDetector:
                 extent = extent_of(maps, peak, spacing)
                 findings.append(self._finding(volume, scored.raster, kind, peak, extent))
         score = max(highest(maps).score for maps in agreed.values())
-        copies = [
-            self._scored_copy(volume, one)
-            for one in (*copied_noise(volume, self.name), *moved_tissue(volume, self.name))
-        ]
+        with ThreadPoolExecutor(_THREADS) as threads:
+            found = threads.map(lambda look: look(volume, self.name), (copied_noise, moved_tissue))
+            copies = [self._scored_copy(volume, one) for of_one in found for one in of_one]
         findings += copies
         score = max([score, *(one.score for one in copies)])
         findings.sort(key=lambda finding: -finding.score)
