@@ -9,9 +9,9 @@ import sqlalchemy as sa
 from pacs_guard.domain.audit import AuditEvent
 from pacs_guard.domain.lifecycle import ItemState, StudyEvent, StudyState, advance
 from pacs_guard.domain.selftest import routed
-from pacs_guard.errors import LeaseLostError, NotFoundError
+from pacs_guard.errors import LeaseLostError
 from pacs_guard.queue.auditing import note
-from pacs_guard.queue.proofrows import ask_for_proof
+from pacs_guard.queue.proofrows import ask_for_proof, lock_study
 from pacs_guard.queue.rows import ClaimedDelivery, Lease, stored_instance
 from pacs_guard.queue.schema import deliveries, delivery_items, instances, studies
 from pacs_guard.queue.statements import Prepared, insert_or_ignore
@@ -349,20 +349,6 @@ class Forwarding:
                     .values(state=advance(StudyState.FAILED, StudyEvent.RETRIED), finished_at=None)
                 )
         return count
-
-
-def lock_study(connection: Connection, study_id: int) -> RowMapping:
-    """Return a study's row, locked for this transaction.
-
-    Raises
-    ------
-    NotFoundError
-        If there is none.
-    """
-    row = connection.execute(sa.select(studies).where(studies.c.id == study_id).with_for_update()).mappings().first()
-    if row is None:
-        raise NotFoundError(f"there is no study {study_id}")
-    return row
 
 
 def _due(destination: Any, now: Any) -> Select[Any]:

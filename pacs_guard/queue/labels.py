@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from pacs_guard.domain.labels import Label
 from pacs_guard.errors import NotFoundError
-from pacs_guard.queue.forwarding import lock_study
+from pacs_guard.queue.proofrows import lock_study
 from pacs_guard.queue.schema import actions, instances, labels
 
 if TYPE_CHECKING:
