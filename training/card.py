@@ -146,8 +146,8 @@ _LIMITS = """## Limits
   differently.
 - Features were chosen among five variants by the same cross-validation that the figures are from (strengths alone, with
   moments, with the other tissue, with both, and a second stage on the maps): the figures are a little optimistic.
-- The rule for the series' margin (deviations of the upper half) was chosen after the scores of the clean patients here were
-  known, and another random seed of the networks gave lower figures in an earlier trial (FB first guess .81, slice AUC FB
-  .968, FM .947): the figures are a little optimistic for that too.
+- The rule for the series' margin (deviations of the upper half) was chosen after the scores of the clean patients here
+  were known, and another random seed of the networks gave lower figures in an earlier trial (FB first guess .81, slice
+  AUC FB .968, FM .947): the figures are a little optimistic for that too.
 - Real nodules that a radiologist marked are those of one patient.
 - Slices without lung, other than axial, and other modalities are not judged."""
