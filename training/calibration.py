@@ -162,5 +162,5 @@ def _scores(patient: Mapping[str, Any], table: str) -> list[float]:
 
 
 def _quantiles(scores: Sequence[float], levels: Sequence[float]) -> list[float]:
-    # the next higher score, so that p-values read from the table are never too small
-    return [round(float(one), 4) for one in np.quantile(scores, levels, method="inverted_cdf")]
+    # the next higher score, and rounded up, so that p-values read from the table are never too small
+    return [float(np.ceil(one * 1e4) / 1e4) for one in np.quantile(scores, levels, method="inverted_cdf")]

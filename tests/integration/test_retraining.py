@@ -174,6 +174,7 @@ def test_a_promotion_waits_for_the_study_under_way_and_a_rollback_brings_back_th
         assert "is at a study and has not taken it yet" in capsys.readouterr().out
         go_on.set()
         judged(node, first)
+        wait_until(lambda: taken(stores) == version, seconds=60, what="the worker takes the new version")
         second, _ = node.receive(902, clean(902))
         judged(node, second)
         roll_back_model(node.config, "forensic", wait_seconds=20.0, **BY)
@@ -188,6 +189,11 @@ def test_a_promotion_waits_for_the_study_under_way_and_a_rollback_brings_back_th
     by = [judged(node, study) for study in (first, second, third)]
     assert [one["bundles"]["forensic"] for one in by] == [champion.version, version, champion.version]
     assert [one["hashes"]["forensic"] for one in by] == [champion.sha256, proposal["sha256"], champion.sha256]
+
+
+def taken(stores):
+    ((_, loaded),) = stores.models.loaded()
+    return loaded.version
 
 
 def judged(node, study):
