@@ -8,15 +8,28 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from pacs_guard.domain.audit import AuditEvent
-from pacs_guard.queue.schema import association_studies, associations, audit_events, instances, refusals, studies
+from pacs_guard.domain.commitment import COMMITTED
+from pacs_guard.domain.proof import Proof
+from pacs_guard.queue.schema import (
+    association_studies,
+    associations,
+    audit_events,
+    deliveries,
+    delivery_items,
+    instances,
+    refusals,
+    studies,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, RowMapping
 
+    from pacs_guard.domain.commitment import Reference
     from pacs_guard.queue.database import Database
 
+_BATCH = 400
 _MOST_REASONS = 10
 _MOST_REFUSED = 100
 _LONGEST_REASON = 200
@@ -111,6 +124,54 @@ def _note_refused(connection: Connection, association_id: str, facts: dict[str, 
         ],
         **facts,
     )
+
+
+def note_proof(connection: Connection, before: RowMapping, now: float) -> None:
+    """Write down what a destination vouches for of a study, once all is decided; nothing if it was never asked.
+
+    Parameters
+    ----------
+    connection : Connection
+    before : mapping
+        The row of ``proofs`` as it was.
+    now : float
+        Seconds since the epoch.
+    """
+    of_delivery = delivery_items.c.delivery_id == before["delivery_id"]
+    query = sa.select(delivery_items.c.proof, sa.func.count()).where(of_delivery).group_by(delivery_items.c.proof)
+    found: dict[str | None, int] = {row[0]: row[1] for row in connection.execute(query)}
+    counts = {str(proof): found.get(proof, 0) for proof in (Proof.PROVED, Proof.UNPROVED, Proof.UNASKED)}
+    is_known = before["settled_at"] is not None and all(before[name] == count for name, count in counts.items())
+    if is_known or not (counts[Proof.PROVED] or counts[Proof.UNPROVED]):
+        return
+    study = sa.select(deliveries.c.study_id).where(deliveries.c.id == before["delivery_id"])
+    facts = {"destination": before["destination"], "instances": sum(counts.values()), **counts}
+    if before["question"] is not None:
+        facts["question"] = before["question"]
+    note(connection, AuditEvent.PROOF, now, study_id=connection.execute(study).scalar_one(), **facts)
+
+
+def note_commitment(connection: Connection, answers: Mapping[Reference, int], now: float, **facts: Any) -> None:
+    """Write down what a modality was told when it asked for storage commitment: one event for each study.
+
+    What it asked about and the node never received is told without a study.
+    """
+    of: dict[str, set[int]] = {}
+    uids = sorted({one.sop_uid for one in answers})
+    for start in range(0, len(uids), _BATCH):
+        query = sa.select(instances.c.sop_uid, instances.c.study_id).where(
+            instances.c.sop_uid.in_(uids[start : start + _BATCH])
+        )
+        for sop_uid, study_id in connection.execute(query):
+            of.setdefault(sop_uid, set()).add(study_id)
+    told: dict[int | None, list[int]] = {}
+    for one, answer in answers.items():
+        for study in of.get(one.sop_uid, {None}):
+            told.setdefault(study, []).append(answer)
+    for study, given in told.items():
+        proved = sum(answer == COMMITTED for answer in given)
+        counts = {"instances": len(given), "proved": proved, "unproved": len(given) - proved}
+        note(connection, AuditEvent.COMMITMENT, now, study_id=study, **counts, **facts)
 
 
 class Auditing:

@@ -12,6 +12,7 @@ from pacs_guard.domain.commitment import Copy, Reference
 from pacs_guard.domain.lifecycle import ItemState, StudyState
 from pacs_guard.domain.proof import Proof
 from pacs_guard.errors import TransactionInUseError
+from pacs_guard.queue.auditing import note_commitment
 from pacs_guard.queue.rows import Lease, stored_instance
 from pacs_guard.queue.schema import commitment_request_items, commitment_requests, delivery_items, instances, studies
 
@@ -205,6 +206,8 @@ class CommitmentRequests:
                 .values(lease_owner=None, lease_until=None, **changes)
             )
             if answers:
+                asker = {"calling_ae": request.calling_ae, "address": request.address, "source": request.source}
+                note_commitment(connection, answers, self._clock(), transaction=request.transaction_uid, **asker)
                 items = commitment_request_items.c
                 statement = sa.update(commitment_request_items).where(
                     items.request_id == request.id,

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from pacs_guard.domain.audit import AuditEvent
 from pacs_guard.domain.lifecycle import ItemState
 from pacs_guard.domain.proof import Proof, ProofEvent, ProofState, advance
+from pacs_guard.queue.auditing import note, note_proof
 from pacs_guard.queue.proofrows import (
     UNDECIDED,
     ask_for_proof,
@@ -234,6 +236,7 @@ class Proving:
         if not pending:
             settled = {"state": advance(state, ProofEvent.ALL_DECIDED), "settled_at": now}
             update_proof(connection, delivery_id, lease_owner=None, lease_until=None, **settled)
+            note_proof(connection, row, now)
             return False
         denied = sa.select(sa.func.count()).where(
             delivery_items.c.delivery_id == delivery_id, delivery_items.c.proof == Proof.DENIED
@@ -298,8 +301,9 @@ class Proving:
         with self._database.write() as connection:
             count = self._reset(connection, study_id, (Proof.UNPROVED,), proof=Proof.UNASKED)
             if count:
-                values = {"action": "waive proof", "who": who, "reason": reason, "at": self._clock()}
-                connection.execute(sa.insert(actions).values(study_id=study_id, **values))
+                now, by = self._clock(), {"who": who, "reason": reason}
+                connection.execute(sa.insert(actions).values(study_id=study_id, action="waive proof", at=now, **by))
+                note(connection, AuditEvent.PROOF_WAIVED, now, study_id=study_id, instances=count, **by)
         return count
 
     def _reset(self, connection: Connection, study_id: int, decided: Sequence[Proof], **changes: Any) -> int:

@@ -53,6 +53,9 @@ class EventType(Enum):
     LATE_FINDING = Code("late-finding", "Suspected alteration in a study already forwarded", PRIVATE_SCHEME)
     RELEASED = Code("released", "Study released from quarantine", PRIVATE_SCHEME)
     REJECTED = Code("rejected", "Study rejected", PRIVATE_SCHEME)
+    PROOF = Code("delivery-proof", "Whether a destination vouches for what it took of a study", PRIVATE_SCHEME)
+    PROOF_WAIVED = Code("proof-waived", "Proof of delivery waived", PRIVATE_SCHEME)
+    COMMITMENT = Code("commitment-report", "Storage commitment reported to its asker", PRIVATE_SCHEME)
 
 
 class RoleId(Enum):

@@ -18,6 +18,7 @@ WITHHELD = "withheld"
 """Stands for a patient ID where the site does not want it in its audit trail; the standard asks for the object."""
 
 _SUCCESS, _MINOR, _SERIOUS = 0, 4, 8
+_STUDY_DETAILS = ("verdict", "decision", "kinds", "models", "proved", "unproved", "unasked", "question", "transaction")
 _TRANSIENT = ("too_many_associations", "disk_watermark", "database_unavailable", "stopping", "internal_error")
 
 
@@ -113,7 +114,7 @@ def _study(told: _Told) -> Object:
         type_code="2",
         role="3",
         name="study",
-        details=told.details("verdict", "decision", "kinds", "models") | _refused(told),
+        details=told.details(*_STUDY_DETAILS) | _refused(told),
         sop_classes=told.facts.get("sop_classes", ()),
         instances=told.facts.get("instances"),
     )
@@ -163,6 +164,10 @@ def _delivery(told: _Told) -> int:
     return _MINOR if told.facts.get("failed") else _SUCCESS
 
 
+def _vouched(told: _Told) -> int:
+    return _MINOR if told.facts.get("unproved") else _SUCCESS
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     """How an event is told."""
@@ -194,6 +199,9 @@ MESSAGES: dict[AuditEvent, _Row] = {
     _E.INSTANCES_RECEIVED: _Row(_TRANSFER, (), "C", _ARRIVAL, _OF_STUDY),
     _E.INSTANCES_REFUSED: _Row(_TRANSFER, (), "C", _ARRIVAL, _OF_STUDY, _minor),
     _E.DELIVERED: _Row(_TRANSFER, (), "R", (_node(RoleId.SOURCE, requestor=True), _destination), _OF_STUDY, _delivery),
+    _E.PROOF: _Row(_ACCESS, (_T.PROOF,), "R", (_node(requestor=True), _destination), _OF_STUDY, _vouched),
+    _E.PROOF_WAIVED: _Row(_ALERT, (*_DECISION, _T.PROOF_WAIVED), "E", (_person, _node()), (_study,), _minor),
+    _E.COMMITMENT: _Row(_ACCESS, (_T.COMMITMENT,), "R", (_peer(requestor=True), _node()), _OF_STUDY, _vouched),
     _E.ASSESSED: _Row(_ACCESS, (_T.ASSESSED,), "R", (_node(requestor=True),), _OF_STUDY),
     _E.QUARANTINED: _Row(_ALERT, (*_DECISION, _T.QUARANTINED), "E", (_node(requestor=True),), (_study,), _serious),
     _E.RELEASED: _Row(_ALERT, (*_DECISION, _T.RELEASED), "E", (_person, _node()), (_study,)),

@@ -31,6 +31,11 @@ FACTS = {
     "count": 2,
     "certificate": "CN=ct1",
     "settings": ["tls.cert_file"],
+    "proved": 2,
+    "unproved": 1,
+    "unasked": 0,
+    "question": "commitment",
+    "transaction": "1.2.9",
 }
 
 
@@ -112,12 +117,8 @@ def test_details_are_base64():
     details = {
         one.get("type"): base64.b64decode(one.get("value")).decode() for one in study.iter("ParticipantObjectDetail")
     }
-    assert details == {
-        "verdict": "SUSPECTED",
-        "decision": "quarantine",
-        "kinds": "FM integrity",
-        "models": "forensic 1.2",
-    }
+    expected = {"verdict": "SUSPECTED", "decision": "quarantine", "kinds": "FM integrity", "models": "forensic 1.2"}
+    assert {name: details[name] for name in expected} == expected
 
 
 @pytest.mark.parametrize(
@@ -129,6 +130,10 @@ def test_details_are_base64():
         (AuditEvent.DELIVERED, {"failed": 1}, "4"),
         (AuditEvent.DELIVERED, {"failed": 0}, "0"),
         (AuditEvent.INSTANCES_REFUSED, {}, "4"),
+        (AuditEvent.PROOF, {"unproved": 1}, "4"),
+        (AuditEvent.PROOF, {"unproved": 0}, "0"),
+        (AuditEvent.COMMITMENT, {"unproved": 0}, "0"),
+        (AuditEvent.PROOF_WAIVED, {}, "4"),
     ],
 )
 def test_outcome(event, facts, outcome):
@@ -155,3 +160,19 @@ def test_each_refused_instance_is_named_with_its_reason():
     told = {one.get("type"): base64.b64decode(one.get("value")).decode() for one in details}
     assert told["refused 1"] == "1.2.3.4: A900 no"
     assert told["refused 2"] == "1.2.3.5: C000 cut short"
+
+
+def test_whoever_asked_for_commitment_and_what_was_told_stand_in_the_message():
+    root = built(AuditEvent.COMMITMENT)
+    asker, node = root.findall("ActiveParticipant")
+    assert (asker.get("UserID"), asker.get("UserIsRequestor"), node.get("UserIsRequestor")) == ("CT1", "true", "false")
+    assert root.find("EventIdentification/EventTypeCode").get("csd-code") == "commitment-report"
+    details = {
+        one.get("type"): base64.b64decode(one.get("value")).decode() for one in root.iter("ParticipantObjectDetail")
+    }
+    assert (details["proved"], details["unproved"], details["transaction"]) == ("2", "1", "1.2.9")
+
+
+def test_a_waived_proof_names_who_did_without():
+    person, _ = built(AuditEvent.PROOF_WAIVED).findall("ActiveParticipant")
+    assert (person.get("UserID"), person.get("UserIsRequestor")) == ("Dr. Jones", "true")

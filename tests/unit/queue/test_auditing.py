@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 
 from pacs_guard.domain.audit import AuditEvent
+from pacs_guard.domain.commitment import CommitmentReport, CommitmentRequest, Reference
 from pacs_guard.domain.policy import Policy
 from pacs_guard.queue.auditing import Auditing
 
 E = AuditEvent
+CT = "1.2.840.10008.5.1.4.1.1.2"
 
 
 @pytest.fixture
@@ -136,3 +138,60 @@ def test_the_certificate_of_who_called_is_told(node, auditing):
         calling_ae="CT2", called_ae="X", address="10.0.0.2", reason="certificate_not_bound", certificate="CN=ct2"
     )
     assert [event.facts["certificate"] for event in auditing.due()] == ["CN=ct1", "CN=ct2"]
+
+
+def last(auditing):
+    return auditing.due(limit=1000)[-1]
+
+
+def test_what_a_destination_vouches_for_is_told_once_and_who_did_without(node, auditing, instance):
+    node.forward(instance(1), instance(2))
+    node.deliver()
+    claim = node.proving.claim("pacs", "prover", 60)
+    node.proving.begin(claim, claim.items, "1.1", overdue_in=0)
+    claim = node.proving.claim("pacs", "prover", 60)
+    assert E.PROOF not in told(auditing)  # nothing is decided yet
+    node.proving.decide(claim, proved=claim.items[:1], unproved=claim.items[1:], why="not listed")
+    assert (last(auditing).event, last(auditing).study_uid) == (E.PROOF, instance(1).key.study_uid)
+    counts = {"proved": 1, "unproved": 1, "unasked": 0}
+    assert last(auditing).facts == {"destination": "pacs", "instances": 2, "question": "commitment", **counts}
+    assert node.proving.waive(1, who="Dr. Jones", reason="seen there") == 1
+    assert last(auditing).event is E.PROOF_WAIVED
+    assert last(auditing).facts == {"who": "Dr. Jones", "reason": "seen there", "instances": 1}
+    assert told(auditing).count(E.PROOF) == 1
+
+
+def test_a_destination_that_nobody_asks_vouches_for_nothing(node, auditing, instance):
+    node.forward(instance(1))
+    node.deliver()
+    claim = node.proving.claim("pacs", "prover", 60)
+    node.proving.decide(claim, unasked=claim.items)
+    assert E.PROOF not in told(auditing)
+
+
+def test_a_report_that_comes_twice_is_told_once_and_one_that_changes_something_again(node, auditing, instance):
+    node.forward(instance(1), instance(2))
+    node.deliver()
+    claim = node.proving.claim("pacs", "prover", 60)
+    node.proving.begin(claim, claim.items, "1.1", overdue_in=0)
+    claim = node.proving.claim("pacs", "prover", 60)
+    node.proving.decide(claim, unproved=claim.items, why="no report")
+    late = CommitmentReport("1.1", (Reference(CT, "1.2.1.1"),), ())
+    for _ in range(2):
+        assert node.proving.reported(late, {"pacs"})
+    proofs = [event.facts for event in auditing.due(limit=1000) if event.event is E.PROOF]
+    assert [(one["proved"], one["unproved"]) for one in proofs] == [(0, 2), (1, 1)]
+
+
+def test_what_a_modality_was_told_is_told_for_each_study(node, auditing, instance):
+    node.send(instance(1), instance(2), instance(1, study="1.2.99"))
+    asked = tuple(Reference(CT, uid) for uid in ("1.2.1.1", "1.2.1.2", "9.9"))
+    node.requests.receive(CommitmentRequest("1.1", asked), calling_ae="CT1", source="ct", address="10.0.0.1")
+    answers = {asked[0]: 0, asked[1]: 0x0110, asked[2]: 0x0112}
+    node.requests.answered(node.requests.claim("a", 60), answers)
+    events = [event for event in auditing.due(limit=1000) if event.event is E.COMMITMENT]
+    counted = {one.study_uid: (one.facts["proved"], one.facts["unproved"]) for one in events}
+    assert counted[instance(1).key.study_uid] == (1, 1)
+    assert counted[None] == (0, 1)
+    assert events[0].facts["transaction"] == "1.1"
+    assert events[0].facts["calling_ae"] == "CT1"
