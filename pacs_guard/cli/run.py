@@ -322,6 +322,7 @@ def _run_ops(
     from pacs_guard.cli.retraining import retraining_chore
     from pacs_guard.ops.certificate_metrics import CertificateCollector
     from pacs_guard.ops.drift_metrics import DriftCollector
+    from pacs_guard.ops.heap import share_one_heap
     from pacs_guard.ops.http import WatchServer
     from pacs_guard.ops.metrics import NodeCollector
     from pacs_guard.ops.model_metrics import ModelsCollector
@@ -330,6 +331,7 @@ def _run_ops(
     from pacs_guard.ops.settings_metrics import SettingsCollector
     from pacs_guard.tls.inventory import certificate_files
 
+    share_one_heap()  # chores take turns on the scheduler's threads
     settings = stores.settings
     chores = _chores(stores)
     registry = CollectorRegistry()

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 WARM_UP_SECONDS = 60.0
 LEAST_SECONDS = 120.0
+LONG_SECONDS = 300.0
+"""Of lives this long the second half is looked at for itself: caches and heaps are full by then."""
 _MIB = 1 << 20
 MOST_MIB_PER_HOUR = 60.0
 
@@ -46,18 +48,19 @@ class Memory:
             if pid is not None and resident is not None:
                 self._samples[name, pid].append((time.monotonic(), resident))
 
-    def slope(self, name: str) -> tuple[float, float] | None:
+    def slope(self, name: str, *, late: bool = False) -> tuple[float, float] | None:
         """Return the growth in MiB per hour within lives of a process and its standard error; None without enough.
 
-        Each life has a level of its own; the first minute of each is left out.
+        Each life has a level of its own; the first minute of each is left out, and if `late` the first half of long
+        lives, and every short one.
         """
         times, values, seconds, lives = [], [], 0.0, 0
         for (role, _), samples in self._samples.items():
-            late = np.array([one for one in samples if one[0] - samples[0][0] >= WARM_UP_SECONDS])
-            if role == name and len(late) > 2:
-                times.append(late[:, 0] - late[:, 0].mean())
-                values.append(late[:, 1] - late[:, 1].mean())
-                seconds += late[-1, 0] - late[0, 0]
+            used = np.array(_second_half(samples) if late else _warm(samples))
+            if role == name and len(used) > 2:
+                times.append(used[:, 0] - used[:, 0].mean())
+                values.append(used[:, 1] - used[:, 1].mean())
+                seconds += used[-1, 0] - used[0, 0]
                 lives += 1
         if seconds < LEAST_SECONDS:
             return None
@@ -68,10 +71,13 @@ class Memory:
         return 3600 * slope, 3600 * error
 
     def grown(self) -> list[str]:
-        """Return the processes that certainly grow, more than a cache that fills would make them."""
+        """Return the processes that certainly grow, more than a cache that fills would make them.
+
+        Long lives are judged by their second half, if there are any.
+        """
         found = []
         for name in self._names():
-            slope = self.slope(name)
+            slope = self.slope(name, late=True) or self.slope(name)
             if slope is not None and slope[0] - 3 * slope[1] > MOST_MIB_PER_HOUR:
                 found.append(f"{name} by {slope[0]:.0f} MiB an hour (standard error {slope[1]:.0f})")
         return found
@@ -81,17 +87,31 @@ class Memory:
         told = {}
         for name in self._names():
             lives = [samples for (role, _), samples in self._samples.items() if role == name]
-            slope = self.slope(name)
             told[name] = {
                 "lives": len(lives),
+                "longest_life_seconds": round(max(samples[-1][0] - samples[0][0] for samples in lives)),
                 "largest_mib": round(max(value for samples in lives for _, value in samples), 1),
-                "mib_per_hour": None if slope is None else round(slope[0], 1),
-                "standard_error": None if slope is None else round(slope[1], 1),
+                **_told("", self.slope(name)),
+                **_told("second_half_", self.slope(name, late=True)),
             }
         return told
 
     def _names(self) -> list[str]:
         return sorted({name for name, _ in self._samples})
+
+
+def _warm(samples: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    return [one for one in samples if one[0] - samples[0][0] >= WARM_UP_SECONDS]
+
+
+def _second_half(samples: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    first, last = samples[0][0], samples[-1][0]
+    return [one for one in samples if one[0] >= (first + last) / 2] if last - first >= LONG_SECONDS else []
+
+
+def _told(of: str, slope: tuple[float, float] | None) -> dict[str, float | None]:
+    growth, error = (None, None) if slope is None else (round(slope[0], 1), round(slope[1], 1))
+    return {f"{of}mib_per_hour": growth, f"{of}standard_error": error}
 
 
 def _children(pid: int) -> list[int]:
