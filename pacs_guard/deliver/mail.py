@@ -58,8 +58,8 @@ def send(email: EmailSettings, notification: Notification, node: str) -> None:
     """
     try:
         with _connected(email) as server:
-            if email.username is not None:
-                server.login(email.username, email.secret())
+            if email.username is not None and email.password is not None:
+                server.login(email.username, email.password.get_secret_value())
             refused = server.send_message(message(email, notification, node))
     except (OSError, smtplib.SMTPException) as error:  # its texts are the server's and hold no password
         where = f"the mail server {email.host} port {email.port}"
