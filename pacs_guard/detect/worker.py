@@ -17,7 +17,8 @@ from pacs_guard.detect.report import series_report, write_evidence
 from pacs_guard.domain.policy import judge, suspect_kinds
 from pacs_guard.domain.text import printable
 from pacs_guard.errors import AcceleratorLostError, LeaseLostError, PacsGuardError, QueueError
-from pacs_guard.queue.assessing import Assessment, strictest
+from pacs_guard.queue.assessing import strictest
+from pacs_guard.queue.assessments import Assessment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

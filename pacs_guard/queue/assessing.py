@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -14,19 +12,19 @@ from pacs_guard.domain.policy import Decision
 from pacs_guard.domain.selftest import is_self_test
 from pacs_guard.domain.verdict import Verdict
 from pacs_guard.errors import LeaseLostError
+from pacs_guard.queue.assessments import announcement_of, audited, verdict_columns, write_assessment
 from pacs_guard.queue.auditing import note
 from pacs_guard.queue.bypass import active_bypasses
+from pacs_guard.queue.claims import claimed_study
 from pacs_guard.queue.drift import record
 from pacs_guard.queue.forwarding import enqueue_deliveries
 from pacs_guard.queue.outbox import announce
 from pacs_guard.queue.results import enqueue_result
-from pacs_guard.queue.rows import ClaimedStudy, Lease, stored_instance
+from pacs_guard.queue.rows import Lease
 from pacs_guard.queue.schema import (
     actions,
-    assessments,
     association_studies,
     associations,
-    findings,
     instances,
     studies,
 )
@@ -37,54 +35,14 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, RowMapping
 
     from pacs_guard.domain.completeness import CompletenessRule
-    from pacs_guard.domain.instance import StoredInstance
-    from pacs_guard.domain.policy import Judgement, Policy
-    from pacs_guard.domain.verdict import Finding, SeriesResult
+    from pacs_guard.domain.policy import Policy
+    from pacs_guard.queue.assessments import Assessment
     from pacs_guard.queue.bypass import BypassSwitch
     from pacs_guard.queue.database import Database
+    from pacs_guard.queue.rows import ClaimedStudy
 
 ASSOCIATION_STALE_SECONDS = 60.0
 """An association whose receiver has not been heard of for so long no longer keeps a study open."""
-
-
-class Cause(StrEnum):
-    """Why a study was assessed."""
-
-    FIRST = "first"
-    """It was whole, and waited for its verdict."""
-    LATE = "late"
-    """It was forwarded unjudged before."""
-    ANEW = "anew"
-    """A person had it judged again, by the models in force then."""
-
-
-@dataclass(frozen=True, slots=True)
-class Assessment:
-    """What the worker writes down about one study.
-
-    Attributes
-    ----------
-    judgement : Judgement
-    series : tuple of SeriesResult
-    bundles : dict of str to str
-        Name and version of each detector that ran.
-    evidence : str or None
-        Folder of the pictures and the evidence file, relative to the data folder.
-    started_at : float
-        Seconds since the epoch.
-    kinds : tuple of str
-        Kinds of the suspect findings.
-    hashes : dict of str to str
-        SHA-256 of the manifest of each detector that has a bundle.
-    """
-
-    judgement: Judgement
-    series: tuple[SeriesResult, ...]
-    bundles: dict[str, str]
-    evidence: str | None
-    started_at: float
-    kinds: tuple[str, ...] = ()
-    hashes: dict[str, str] = field(default_factory=dict)
 
 
 class Assessing:
@@ -345,47 +303,6 @@ def _sources(connection: Connection, study_id: int) -> list[str]:
     return sorted(connection.execute(query).scalars())
 
 
-def claimed_study(connection: Connection, row: RowMapping, attempts: int, lease: Lease) -> ClaimedStudy:
-    """Return a study that was just leased, with its instances."""
-    query = (
-        sa.select(instances)
-        .where(instances.c.study_id == row["id"], instances.c.purged_at.is_(None), sa.not_(instances.c.missing))
-        .order_by(instances.c.id)
-    )
-    members = connection.execute(query).mappings().all()
-    return ClaimedStudy(
-        id=row["id"],
-        study_uid=row["study_uid"],
-        revision=row["revision"],
-        attempts=attempts,
-        sources=tuple(sorted({member["source"] for member in members})),
-        instances=tuple(stored_instance(member, row["study_uid"]) for member in members),
-        lease=lease,
-        conflicting=_conflicting(connection, row["id"]),
-    )
-
-
-def _conflicting(connection: Connection, study_id: int) -> tuple[StoredInstance, ...]:
-    mine, other = instances.alias("mine"), instances.alias("other")
-    query = (
-        sa.select(other, studies.c.study_uid)
-        .join(mine, sa.and_(mine.c.sop_uid == other.c.sop_uid, mine.c.sha256 != other.c.sha256))
-        .join(studies, studies.c.id == other.c.study_id)
-        .where(
-            mine.c.study_id == study_id,
-            sa.or_(other.c.study_id != study_id, other.c.series_uid != mine.c.series_uid),
-        )
-        .order_by(other.c.id)
-        .distinct()
-    )
-    found = []
-    for row in connection.execute(query).mappings():
-        instance = stored_instance(row, row["study_uid"])
-        gone = row["purged_at"] is not None or row["missing"]
-        found.append(replace(instance, path="") if gone else instance)
-    return tuple(found)
-
-
 def _leased_to(study: ClaimedStudy) -> Any:
     return sa.and_(
         studies.c.id == study.id,
@@ -400,96 +317,3 @@ def _note_drift(connection: Connection, assessment: Assessment, now: float) -> N
     model = next(iter(assessment.hashes), None)  # the first one with a bundle scores the slices
     if model is not None and observed:
         record(connection, model, assessment.bundles[model], observed, now)
-
-
-def verdict_columns(assessment: Assessment, now: float) -> dict[str, object]:
-    """Return what a verdict changes in a study's row."""
-    judgement = assessment.judgement
-    scored = [series for series in assessment.series if series.score is not None]
-    top = max(scored, key=lambda series: series.score or 0.0, default=None)
-    return {
-        "verdict": judgement.verdict,
-        "reason": judgement.reason,
-        "kinds": " ".join(assessment.kinds),
-        "score": top.score if top else None,
-        "p_value": top.p_value if top else None,
-        "bypassed": judgement.bypassed,
-        "decided_at": now,
-    }
-
-
-def announcement_of(study: ClaimedStudy, assessment: Assessment) -> dict[str, object]:
-    """Say what was found without saying in whom."""
-    return {
-        "verdict": str(assessment.judgement.verdict),
-        "kinds": list(assessment.kinds),
-        "reason": assessment.judgement.reason,
-        "sources": list(study.sources),
-        "instances": len(study.instances),
-        "detectors": assessment.bundles,
-    }
-
-
-def audited(assessment: Assessment) -> dict[str, object]:
-    """Return what the audit trail is told of a verdict."""
-    judgement = assessment.judgement
-    return {
-        "verdict": str(judgement.verdict),
-        "decision": str(judgement.decision),
-        "kinds": list(assessment.kinds),
-        "reason": judgement.reason,
-        "models": assessment.bundles,
-    }
-
-
-def write_assessment(
-    connection: Connection, study: ClaimedStudy, assessment: Assessment, now: float, cause: Cause = Cause.FIRST
-) -> int:
-    """Write an assessment and its findings down, and return its id."""
-    result = connection.execute(
-        sa.insert(assessments).values(
-            study_id=study.id,
-            revision=study.revision,
-            verdict=assessment.judgement.verdict,
-            decision=assessment.judgement.decision,
-            reason=assessment.judgement.reason,
-            bundles=assessment.bundles,
-            hashes=assessment.hashes,
-            cause=cause,
-            series=[_series_json(series) for series in assessment.series],
-            evidence=assessment.evidence,
-            started_at=assessment.started_at,
-            finished_at=now,
-        )
-    )
-    assert result.inserted_primary_key is not None  # noqa: S101  # an insert of one row has one
-    assessment_id = int(result.inserted_primary_key[0])
-    rows = [
-        _finding_row(study.id, assessment_id, finding) for series in assessment.series for finding in series.findings
-    ]
-    if rows:
-        connection.execute(sa.insert(findings), rows)
-    return assessment_id
-
-
-def _series_json(series: SeriesResult) -> dict[str, object]:
-    return {
-        "series_uid": series.series_uid,
-        "verdict": str(series.verdict),
-        "reason": series.reason,
-        "score": series.score,
-        "p_value": series.p_value,
-    }
-
-
-def _finding_row(study_id: int, assessment_id: int, finding: Finding) -> dict[str, object]:
-    return {
-        "assessment_id": assessment_id,
-        "study_id": study_id,
-        "kind": str(finding.kind),
-        "severity": str(finding.severity),
-        "detector": finding.detector,
-        "score": finding.score,
-        "sentence": finding.sentence,
-        "details": asdict(finding),
-    }

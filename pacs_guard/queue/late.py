@@ -13,8 +13,9 @@ from pacs_guard.domain.audit import AuditEvent
 from pacs_guard.domain.lifecycle import StudyState
 from pacs_guard.domain.verdict import Verdict
 from pacs_guard.errors import LeaseLostError
-from pacs_guard.queue.assessing import Cause, announcement_of, audited, claimed_study, verdict_columns, write_assessment
+from pacs_guard.queue.assessments import Cause, announcement_of, audited, verdict_columns, write_assessment
 from pacs_guard.queue.auditing import note
+from pacs_guard.queue.claims import claimed_study
 from pacs_guard.queue.outbox import announce
 from pacs_guard.queue.results import enqueue_result
 from pacs_guard.queue.rows import Lease
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.engine import Connection
 
-    from pacs_guard.queue.assessing import Assessment
+    from pacs_guard.queue.assessments import Assessment
     from pacs_guard.queue.database import Database
     from pacs_guard.queue.rows import ClaimedStudy
 

@@ -18,7 +18,8 @@ from pacs_guard.domain.instance import StoredInstance
 from pacs_guard.domain.lifecycle import ItemState
 from pacs_guard.domain.policy import Decision, Judgement
 from pacs_guard.domain.verdict import Verdict
-from pacs_guard.queue.assessing import Assessing, Assessment
+from pacs_guard.queue.assessing import Assessing
+from pacs_guard.queue.assessments import Assessment
 from pacs_guard.queue.database import Database
 from pacs_guard.queue.intake import Intake
 from pacs_guard.spool.store import Spool

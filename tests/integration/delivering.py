@@ -23,7 +23,8 @@ from pacs_guard.domain.identifiers import InstanceKey
 from pacs_guard.domain.instance import StoredInstance
 from pacs_guard.domain.policy import Decision, Judgement
 from pacs_guard.domain.verdict import Verdict
-from pacs_guard.queue.assessing import Assessing, Assessment
+from pacs_guard.queue.assessing import Assessing
+from pacs_guard.queue.assessments import Assessment
 from pacs_guard.queue.database import Database
 from pacs_guard.queue.forwarding import Forwarding
 from pacs_guard.queue.intake import Intake

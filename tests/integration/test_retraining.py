@@ -21,7 +21,7 @@ from pacs_guard.detect.worker import Worker
 from pacs_guard.domain.completeness import CompletenessRule
 from pacs_guard.domain.policy import Decision, Judgement
 from pacs_guard.domain.verdict import Finding, FindingKind, SeriesResult, Verdict
-from pacs_guard.queue.assessing import Assessment
+from pacs_guard.queue.assessments import Assessment
 from pacs_guard.queue.intake import Intake
 from tests.integration.node import write_config
 from tests.integration.peers import wait_until

@@ -11,7 +11,8 @@ from pacs_guard.domain.lifecycle import StudyState
 from pacs_guard.domain.policy import Decision, Fallback, Judgement, Mode, Policy
 from pacs_guard.domain.verdict import Verdict
 from pacs_guard.errors import LeaseLostError
-from pacs_guard.queue.assessing import ASSOCIATION_STALE_SECONDS, Assessment, strictest
+from pacs_guard.queue.assessing import ASSOCIATION_STALE_SECONDS, strictest
+from pacs_guard.queue.assessments import Assessment
 
 POLICY = Policy(longest_hold_seconds=3600)
 
