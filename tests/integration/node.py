@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 START_SECONDS = 90.0
+COMMAND_SECONDS = 120.0
 ROLES = ("receive", "detect", "deliver", "ops")
 CONFIG = """\
 [node]
@@ -77,16 +78,18 @@ class Node:
     def log(self) -> str:
         return (self.folder / "node.log").read_text(errors="replace")
 
-    def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+    def command(
+        self, *arguments: str, check: bool = True, seconds: float = COMMAND_SECONDS
+    ) -> subprocess.CompletedProcess:
         """Run `pacs-guard` with this node's configuration."""
         command = [sys.executable, "-m", "pacs_guard", *arguments, "--config", str(self.config)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
         assert not check or done.returncode == 0, f"{arguments}: {done.stdout}\n{done.stderr}"
         return done
 
-    def ask(self, *arguments: str, check: bool = True):
+    def ask(self, *arguments: str, check: bool = True, seconds: float = COMMAND_SECONDS):
         """Run a reading command with --json, and return what it printed."""
-        return json.loads(self.command(*arguments, "--json", check=check).stdout)
+        return json.loads(self.command(*arguments, "--json", check=check, seconds=seconds).stdout)
 
     def studies(self) -> dict[str, dict]:
         return {study["study_uid"]: study for study in self.ask("studies", "list")}

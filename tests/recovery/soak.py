@@ -159,7 +159,11 @@ class Soak:
         for files, syntax in self._studies("dcmtk"):
             options = ("-v", "-R", SYNTAXES[syntax], "-to", "10", "-td", "20", "-ta", "20")
             while not self._stop.is_set():
-                done = run_storescu(self._node.port, files, options=options)
+                try:
+                    done = run_storescu(self._node.port, files, options=options)
+                except subprocess.TimeoutExpired:  # on a busy machine; what it sent comes again
+                    self.counts["storescu took too long"] += 1
+                    continue
                 if done.returncode == 0:
                     for file in files:
                         self._note(file)
@@ -302,7 +306,8 @@ class Soak:
         altered = [uid for uid, digests in self.arrived.items() if uid in self.acknowledged and len(digests) > 1]
         if altered:
             self.problems.append(f"{len(altered)} instances arrived with other content too: {altered[:3]}")
-        ledger = self._node.ask("ledger", check=False)  # nothing waits any more whose bytes could be looked at
+        # nothing waits any more whose bytes could be looked at
+        ledger = self._node.ask("ledger", check=False, seconds=SETTLE_SECONDS)
         received = sum(line["received"] for line in ledger["sources"])
         if not ledger["adds_up"] or received < len(self.acknowledged):
             self.problems.append(f"the ledger does not add up to {len(self.acknowledged)}: {json.dumps(ledger)[:500]}")
