@@ -7,7 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from pacs_guard.config import load_settings
+from pacs_guard.config import ReceiveTlsSettings, load_settings
+from tests.unit.deploy.switches import with_tls
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "compose"
 COMPOSE = yaml.safe_load((FOLDER / "compose.yaml").read_text())
@@ -52,7 +53,7 @@ def test_the_node_is_built_from_the_container_file_and_has_few_rights():
 
 def test_addresses_and_ports_agree():
     found = settings()
-    assert container_ports("pacs-guard") == {found.receive.port}
+    assert container_ports("pacs-guard") == {found.receive.port, ReceiveTlsSettings().port}
     (destination,) = found.destinations
     assert destination.host in SERVICES
     assert SERVICES[destination.host]["environment"]["ORTHANC__DICOM_AET"] == destination.ae_title
@@ -63,6 +64,16 @@ def test_addresses_and_ports_agree():
     assert scraped[0]["static_configs"][0]["targets"] == [f"pacs-guard:{found.ops.metrics_port}"]
     shared = set(SERVICES["pacs-guard"]["networks"]) & set(SERVICES["prometheus"]["networks"])
     assert shared == {"metrics"}
+
+
+def test_tls_is_a_matter_of_removing_comment_marks(tmp_path):
+    found = load_settings(with_tls(FOLDER / "pacs-guard.toml", tmp_path))
+    assert container_ports("pacs-guard") == set(found.receive.ports)
+    mounted = "# - ./tls:/etc/pacs-guard/tls:ro"
+    assert mounted in (FOLDER / "compose.yaml").read_text()
+    assert {file.parent for file in (found.tls.cert_file, found.tls.key_file, found.tls.ca_file)} == {
+        Path("/etc/pacs-guard/tls")
+    }
 
 
 def test_grafana_is_provisioned_with_the_data_source_and_the_dashboard():

@@ -9,6 +9,7 @@ import yaml
 
 from pacs_guard.config import load_settings
 from pacs_guard.ops.roles import ROLES
+from tests.unit.deploy.switches import with_tls
 
 kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
 
@@ -73,7 +74,7 @@ def test_services_and_policies_reach_pods_and_ports_that_exist():
         assert any(selector.items() <= one.items() for one in labels), selector
     for service in SERVICES:
         ports = container(service["spec"]["selector"]["app.kubernetes.io/component"])["ports"]
-        assert service["spec"]["ports"][0]["targetPort"] == ports[0]["name"]
+        assert [one["targetPort"] for one in service["spec"]["ports"]] == [one["name"] for one in ports]
 
 
 def test_ports_and_destinations_are_those_of_the_settings():
@@ -86,6 +87,19 @@ def test_ports_and_destinations_are_those_of_the_settings():
     (rule,) = deliver["spec"]["egress"]
     assert rule["to"] == [{"ipBlock": {"cidr": f"{settings.destinations[0].host}/32"}}]
     assert rule["ports"] == [{"protocol": "TCP", "port": settings.destinations[0].port}]
+
+
+def test_dicom_over_tls_has_its_port_and_certificates_wherever_it_is_spoken(tmp_path):
+    settings = load_settings(with_tls(FOLDER / "pacs-guard.toml", tmp_path))
+    ports = [one["containerPort"] for one in container("receive")["ports"]]
+    assert ports == list(settings.receive.ports)
+    (policy,) = (policy for policy in POLICIES if policy["metadata"]["name"] == "pacs-guard-receive")
+    assert [one["port"] for one in policy["spec"]["ingress"][0]["ports"]] == ports
+    for role in ("receive", "deliver", "ops"):
+        mounts = {mount["name"]: mount["mountPath"] for mount in container(role)["volumeMounts"]}
+        volumes = {one["name"]: one for one in DEPLOYMENTS[role]["spec"]["template"]["spec"]["volumes"]}
+        assert settings.tls.cert_file.parent == Path(mounts["tls"])
+        assert volumes["tls"]["secret"]["optional"], "a node without TLS needs no secret"
 
 
 def test_the_gpu_variant_patches_what_exists():
