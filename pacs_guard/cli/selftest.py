@@ -23,7 +23,7 @@ from pacs_guard.cli.wiring import CLOCK, open_stores
 from pacs_guard.domain.lifecycle import StudyState
 from pacs_guard.domain.selftest import DESTINATION_AE_TITLE
 from pacs_guard.errors import ConfigurationError, PacsGuardError, SupervisionError
-from pacs_guard.ops.roles import role_lock
+from pacs_guard.ops.roles import holder, role_lock
 from pacs_guard.ops.selftest import SelfTestOutcome, last_outcome, write_outcome
 from pacs_guard.queue.selftest import SelfTests
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _LOOK_SECONDS = 0.5
 _SCHEDULE_SECONDS = 60.0
 _NICE = 15
+_LOCK = "self-test"
 _SETTLED = {StudyState.DELIVERED, StudyState.HELD, StudyState.FAILED, StudyState.REJECTED}
 _LOG = structlog.get_logger(__name__)
 
@@ -69,7 +70,7 @@ def run_self_test(config: Path | None, *, json: bool) -> int:
     os.nice(_NICE)  # what is done for patients comes first
     run_dir = settings.node.data_dir / "run"
     began = CLOCK()
-    with role_lock(run_dir, "self-test", wait_seconds=1.0):
+    with role_lock(run_dir, _LOCK, wait_seconds=1.0):
         try:
             ok, reason = True, _test(settings)
         except PacsGuardError as error:
@@ -219,6 +220,8 @@ def self_test_chores(
         last = last_outcome(run_dir)
         if last is not None and CLOCK() - last.at < settings.self_test.every_hours * 3600.0:
             return
+        if _is_under_way(run_dir):
+            return
         tail = ["--config", str(config)] if config is not None else []
         command = [sys.executable, "-m", "pacs_guard", "self-test", *tail]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
@@ -229,8 +232,18 @@ def self_test_chores(
                 return
         outcome = last_outcome(run_dir)
         if outcome is None or outcome == last:
+            if _is_under_way(run_dir):  # somebody began one in between, and the lock was theirs
+                return
             raise SupervisionError(f"the self-test ended with {process.returncode} and left no outcome")
         say = _LOG.info if outcome.ok else _LOG.error
         say("self-test", ok=outcome.ok, reason=outcome.reason, seconds=outcome.seconds)
 
     return [(self_test, _SCHEDULE_SECONDS)]
+
+
+def _is_under_way(run_dir: Path) -> bool:
+    """Whether somebody runs the test by hand; its outcome counts, and when the next one is due is seen from it."""
+    process = holder(run_dir, _LOCK)
+    if process is not None:
+        _LOG.info("scheduled self-test skipped: another one is under way", process=process)
+    return process is not None

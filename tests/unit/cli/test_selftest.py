@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import threading
+from contextlib import ExitStack
 
 import pytest
+from structlog.testing import capture_logs
 
 from pacs_guard.cli import selftest
 from pacs_guard.cli.selftest import run_self_test, self_test_chores
 from pacs_guard.config import Settings
 from pacs_guard.domain.selftest import SELF_TEST
 from pacs_guard.errors import ConfigurationError, SupervisionError
+from pacs_guard.ops.roles import role_lock
 from pacs_guard.ops.selftest import SelfTestOutcome, last_outcome, write_outcome
 
 
@@ -82,6 +85,35 @@ def test_a_test_that_leaves_nothing_is_said(tmp_path, monkeypatch):
     [(chore, _)] = self_test_chores(settings(tmp_path), None, threading.Event())
     with pytest.raises(SupervisionError, match="left no outcome"):
         chore()
+
+
+def test_while_somebody_runs_one_by_hand_the_scheduled_one_is_skipped(tmp_path, monkeypatch):
+    program = Program(tmp_path, None)
+    monkeypatch.setattr(selftest.subprocess, "Popen", program)
+    [(chore, _)] = self_test_chores(settings(tmp_path), None, threading.Event())
+    with role_lock(tmp_path / "run", "self-test"), capture_logs() as logs:
+        chore()
+    assert program.runs == 0
+    [line] = logs
+    assert (line["log_level"], line["event"]) == ("info", "scheduled self-test skipped: another one is under way")
+
+
+def test_one_begun_by_hand_while_the_scheduled_one_starts_is_no_error(tmp_path, monkeypatch):
+    with ExitStack() as stack:
+
+        class Late(Program):
+            def __call__(self, command, **more):
+                stack.enter_context(role_lock(tmp_path / "run", "self-test"))
+                return super().__call__(command, **more)
+
+        program = Late(tmp_path, None)
+        program.returncode = 78
+        monkeypatch.setattr(selftest.subprocess, "Popen", program)
+        [(chore, _)] = self_test_chores(settings(tmp_path), None, threading.Event())
+        with capture_logs() as logs:
+            chore()
+    assert program.runs == 1
+    assert [line["log_level"] for line in logs] == ["info"]
 
 
 def test_it_ends_with_the_role(tmp_path, monkeypatch):
