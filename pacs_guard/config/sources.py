@@ -58,6 +58,8 @@ class SourceSettings(Section):
     certificates : tuple of str
         What its certificate must be known by, one of them: ``sha256:…``, ``dns:…``, ``ip:…`` or ``cn:…``. If any are
         given, it may call over TLS only; if none, with any certificate that is trusted, or as ``receive`` allows.
+    max_associations : int or None
+        Further ones of this source are refused as transient; None: as many as ``receive.max_associations`` leaves.
     mode, undetermined, detector_failure, longest_hold_seconds, altered_as_a_whole
         Its policy; see `pacs_guard.domain.policy.Policy`.
     commitment : CommitmentSettings
@@ -68,6 +70,7 @@ class SourceSettings(Section):
     ae_titles: Annotated[tuple[AETitle, ...], Field(min_length=1)]
     addresses: tuple[Network, ...] = ()
     certificates: tuple[CertificateName, ...] = ()
+    max_associations: Annotated[int, Field(ge=1, le=1000)] | None = None
     mode: Mode = Mode.ENFORCE
     undetermined: Fallback = Fallback.FORWARD
     detector_failure: Fallback = Fallback.FORWARD

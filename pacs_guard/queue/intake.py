@@ -100,13 +100,12 @@ class Intake:
         with self._database.write() as connection:
             note(connection, AuditEvent.ASSOCIATION_REFUSED, now, reason=reason, count=count, **facts)
 
-    def count_associations(self) -> int:
-        """Return how many associations are open on all receivers that have been heard of lately."""
+    def count_associations(self) -> dict[str, int]:
+        """Return how many associations are open on all receivers that have been heard of lately, by source."""
         alive = associations.c.heartbeat_at > self._clock() - ASSOCIATION_STALE_SECONDS
+        query = sa.select(associations.c.source, sa.func.count()).where(alive).group_by(associations.c.source)
         with self._database.read() as connection:
-            return int(
-                connection.execute(sa.select(sa.func.count()).select_from(associations).where(alive)).scalar_one()
-            )
+            return {source: int(count) for source, count in connection.execute(query)}
 
     def heartbeat(self) -> None:
         """Say that this receiver's associations are still alive."""

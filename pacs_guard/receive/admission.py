@@ -29,6 +29,8 @@ class Reason(StrEnum):
     """It is trusted, and none of the source's."""
     TOO_MANY = "too_many_associations"
     """The configured number is open."""
+    TOO_MANY_OF_SOURCE = "too_many_associations_of_source"
+    """The number configured for the source is open."""
     DISK = "disk_watermark"
     """Too little room is left in the spool."""
     DATABASE = "database_unavailable"
@@ -50,6 +52,7 @@ _CODES: dict[Reason, tuple[int, int, int]] = {
     Reason.CERTIFICATE_NOT_BOUND: (_PERMANENT, _SERVICE_USER, 1),
     # local limit exceeded
     Reason.TOO_MANY: (_TRANSIENT, _PRESENTATION, 2),
+    Reason.TOO_MANY_OF_SOURCE: (_TRANSIENT, _PRESENTATION, 2),
     Reason.DISK: (_TRANSIENT, _PRESENTATION, 2),
     # temporary congestion
     Reason.DATABASE: (_TRANSIENT, _PRESENTATION, 1),
@@ -103,10 +106,11 @@ class _Caller:
     networks: tuple[str, ...]
     certificates: tuple[str, ...]
     is_source: bool
+    max_open: int | None = None
 
 
 def _source(source: SourceSettings) -> _Caller:
-    return _Caller(source.name, source.addresses, source.certificates, is_source=True)
+    return _Caller(source.name, source.addresses, source.certificates, True, source.max_associations)
 
 
 def _reporter(destination: DestinationSettings) -> _Caller:
@@ -153,14 +157,14 @@ class Admission:
         caller = self._rules.callers.get(calling_ae)
         return caller is not None and caller.is_source
 
-    def judge(self, request: Request, *, open_associations: int, free_bytes: int) -> str | Rejection:
+    def judge(self, request: Request, *, open_associations: Mapping[str, int], free_bytes: int) -> str | Rejection:
         """Return the name of the source, or of the destination, that is calling, or why it is rejected.
 
         Parameters
         ----------
         request : Request
-        open_associations : int
-            How many are open already.
+        open_associations : mapping of str to int
+            How many are open already, by the name of source or destination.
         free_bytes : int
             Room left in the spool.
         """
@@ -172,12 +176,21 @@ class Admission:
             return Rejection(mismatch)
         if rules.called_ae is not None and request.called_ae != rules.called_ae:
             return Rejection(Reason.CALLED_AE_TITLE)
-        if open_associations >= rules.max_open:
-            return Rejection(Reason.TOO_MANY)
+        if (limit := _limit(rules, caller, open_associations)) is not None:
+            return Rejection(limit)
         # what a destination reports makes room
         if caller.is_source and free_bytes < rules.min_free_bytes:
             return Rejection(Reason.DISK)
         return caller.name
+
+
+def _limit(rules: _Rules, caller: _Caller, open_associations: Mapping[str, int]) -> Reason | None:
+    """Return which limit one more association would exceed, None if none."""
+    if sum(open_associations.values()) >= rules.max_open:
+        return Reason.TOO_MANY
+    if caller.max_open is not None and open_associations.get(caller.name, 0) >= caller.max_open:
+        return Reason.TOO_MANY_OF_SOURCE
+    return None
 
 
 def _mismatch(caller: _Caller, request: Request) -> Reason | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from pacs_guard.errors import QueueError
@@ -99,6 +100,11 @@ class Associations:
 
     def __len__(self) -> int:
         return len(self._open)
+
+    def by_source(self) -> Counter[str]:
+        """Return how many are open, by the name of the source or destination that opened them."""
+        with self._lock:
+            return Counter(one.sender.source for one in self._open.values())
 
     def threads(self) -> list[Association]:
         """Return the library's associations that are open."""

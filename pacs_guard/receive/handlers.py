@@ -28,7 +28,7 @@ from pacs_guard.receive.storage import PROCESSING_FAILURE, SUCCESS, Storage
 from pacs_guard.receive.waiting import WaitingConnections
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from pynetdicom.association import Association
     from pynetdicom.presentation import PresentationContext
@@ -174,14 +174,14 @@ class Handlers:
             request, open_associations=self._count_associations(), free_bytes=self._spool.free_bytes()
         )
 
-    def _count_associations(self) -> int:
-        """Return how many are open on the node; two processes may each let the last one in at the same moment."""
+    def _count_associations(self) -> Mapping[str, int]:
+        """Return how many are open on the node, by source; two processes may each let the last one in at one moment."""
         if not self._is_shared:
-            return len(self.associations)
+            return self.associations.by_source()
         try:
             return self._intake.count_associations()
         except QueueError:  # opening it will say so
-            return len(self.associations)
+            return self.associations.by_source()
 
     def _open(self, association: Association, request: Request, source: str) -> Rejection | None:
         sender = Sender(uuid.uuid4().hex, request.calling_ae, request.address, source, _subject(association))

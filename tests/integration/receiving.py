@@ -25,7 +25,7 @@ from tests.integration.peers import dataset_bytes, free_port
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from pynetdicom.association import Association
@@ -106,7 +106,12 @@ class RunningNode:
 
 @contextmanager
 def node(
-    folder: Path, *, source: dict | None = None, identity: dict | None = None, **receive: object
+    folder: Path,
+    *,
+    source: dict | None = None,
+    sources: Sequence[dict] = (),
+    identity: dict | None = None,
+    **receive: object,
 ) -> Iterator[RunningNode]:
     """Run a receiver in this process."""
     before = set(threading.enumerate())
@@ -115,7 +120,7 @@ def node(
         node={"data_dir": folder / "data"},
         tls=identity or {},
         receive={"host": "127.0.0.1", "port": port, "min_free_bytes": 0, "transport": TRANSPORT, **receive},
-        sources=[{"name": "ct1", "ae_titles": CALLERS, **(source or {})}],
+        sources=[{"name": "ct1", "ae_titles": CALLERS, **(source or {})}, *sources],
         destinations=[{"name": "pacs", "ae_title": "PACS"}],
     )
     database = Database(settings.database_url)

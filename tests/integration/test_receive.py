@@ -344,6 +344,24 @@ def test_association_above_the_limit_is_refused_for_now(tmp_path):
         third.release()
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_sources_own_limit_leaves_room_for_the_others(tmp_path, processes):
+    source = {"ae_titles": ["TESTSCU"], "max_associations": 2}
+    others = [{"name": "other", "ae_titles": ["OTHER"]}]
+    with node(tmp_path, source=source, sources=others, max_associations=6, processes=processes) as running:
+        opened = [associate(running.port) for _ in range(2)]
+        assert rejection(associate(running.port)) == (2, 3, 2)
+        assert running.metrics.refused == ["too_many_associations_of_source"]
+        other = associate(running.port, calling="OTHER")
+        assert other.is_established
+        opened.pop().release()
+        wait_until(lambda: running.receiver.open_associations == 2, what="the end of an association")
+        opened.append(associate(running.port))
+        assert opened[-1].is_established
+        for association in (*opened, other):
+            association.release()
+
+
 def test_association_is_refused_for_now_when_the_disk_is_nearly_full(tmp_path, monkeypatch):
     with node(tmp_path, min_free_bytes=10**6) as running:
         monkeypatch.setattr(running.spool, "free_bytes", lambda: 10**5)

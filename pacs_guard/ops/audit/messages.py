@@ -19,7 +19,10 @@ WITHHELD = "withheld"
 
 _SUCCESS, _MINOR, _SERIOUS = 0, 4, 8
 _STUDY_DETAILS = ("verdict", "decision", "kinds", "models", "proved", "unproved", "unasked", "question", "transaction")
-_TRANSIENT = ("too_many_associations", "disk_watermark", "database_unavailable", "stopping", "internal_error")
+_TRANSIENT = (
+    *("too_many_associations", "too_many_associations_of_source", "disk_watermark"),
+    *("database_unavailable", "stopping", "internal_error"),
+)
 
 
 @dataclass(frozen=True, slots=True)
