@@ -12,7 +12,9 @@ from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import fft, ndimage
+from scipy import fft
+
+from pacs_guard.detect.separable import box, filtered_both, gaussian
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -159,7 +161,8 @@ def _source(
 
 def _seen(hu: NDArray[np.int16], source: _Source) -> _Seen:
     grain = _grain(hu)
-    return _Seen(fft.rfft2(grain), ndimage.gaussian_filter(grain * grain, source.sigma, truncate=2.0))
+    around = [gaussian(length, sigma, truncate=2.0) for length, sigma in zip(hu.shape, source.sigma, strict=True)]
+    return _Seen(fft.rfft2(grain), filtered_both(grain * grain, *around))
 
 
 def _match(around: list[_Seen], source: _Source) -> NDArray[np.float32]:
@@ -173,10 +176,14 @@ def _match(around: list[_Seen], source: _Source) -> NDArray[np.float32]:
 
 def _grain(hu: NDArray[np.int16]) -> NDArray[np.float32]:
     """Return the finest texture at a strength of one everywhere, so that edges count no more than noise."""
+    rows, columns = hu.shape
     image = np.clip(hu, -1100, 1000).astype(np.float32)
-    fine = image - ndimage.gaussian_filter(image, _GRAIN_PX, truncate=3.0)
-    power = ndimage.uniform_filter(fine * fine, _LOCAL_PX)
-    return np.asarray(np.clip(fine / (np.sqrt(np.maximum(power, 0.0)) + np.float32(0.5)), -_LIMIT, _LIMIT), np.float32)
+    fine = image - filtered_both(image, gaussian(rows, _GRAIN_PX), gaussian(columns, _GRAIN_PX))
+    power = filtered_both(fine * fine, box(rows, _LOCAL_PX), box(columns, _LOCAL_PX))
+    np.sqrt(np.maximum(power, 0.0, out=power), out=power)
+    power += np.float32(0.5)
+    fine /= power
+    return np.clip(fine, -_LIMIT, _LIMIT, out=fine)
 
 
 def _distance_mm(shape: tuple[int, ...], row: int, column: int, spacing_mm: tuple[float, ...]) -> NDArray[np.float32]:

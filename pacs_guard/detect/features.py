@@ -22,7 +22,7 @@ from pacs_guard.detect.cells import (
     cells_a_site,
     crop,
     local_means,
-    smoothed,
+    share_within,
     usual_of,
     within,
 )
@@ -188,7 +188,7 @@ def noise_map(hu: NDArray[np.int16], spacing_mm: tuple[float, float]) -> NDArray
     total, support = np.zeros((2, *near.shape), np.float32)
     for tissue in tissues(image, lungs):
         weight = cell_means(tissue[None], grid)[0]
-        strength, local = local_means(cell_means(white * tissue, grid), weight, grid, _MAP_WINDOW_MM, 0.02)
+        strength, local = local_means(cell_means(white, grid, tissue), weight, grid, _MAP_WINDOW_MM, 0.02)
         middle, _ = usual_of(strength, local > 0.5)
         total += local * (strength - middle[:, None, None])[0]
         support += local
@@ -239,7 +239,7 @@ def _lung(
 ) -> _Tissue:
     strengths, _ = relative_strengths(logarithms, tissue, inside, grid, LUNG_WINDOWS_MM, _LEAST_LUNG)
     weight = cell_means(tissue[None], grid)[0]
-    mass = cell_means((image * tissue)[None], grid)
+    mass = cell_means(image[None], grid, tissue)
     density, local = local_means(mass, weight, grid, LUNG_WINDOWS_MM[1], 0.02)
     ring, ring_local = local_means(mass, weight, grid, _RING_MM, 0.02)
     middle, spread = usual_of(density, inside & (local > _LEAST_LUNG))
@@ -250,7 +250,7 @@ def _lung(
 def _dense(logarithms: NDArray[np.float32], tissue: NDArray[np.float32], grid: Grid) -> _Tissue:
     weight = cell_means(tissue[None], grid)[0]
     strengths, narrow = relative_strengths(logarithms, tissue, weight > 0.5, grid, DENSE_WINDOWS_MM, _LEAST_DENSE)
-    wide = smoothed(weight[None], grid, DENSE_WINDOWS_MM[2])[0]
+    wide = share_within(weight, grid, DENSE_WINDOWS_MM[2])
     return _Tissue(strengths, np.stack([narrow, wide]), weight, narrow)
 
 

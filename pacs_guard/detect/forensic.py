@@ -14,6 +14,7 @@ from pacs_guard.detect.conformal import CleanScores
 from pacs_guard.detect.cues import FEATURE_NAMES, cues_at, extent_of, sentence_of
 from pacs_guard.detect.detector import DetectorResult
 from pacs_guard.detect.features import Raster, measure_slice
+from pacs_guard.detect.heap import keep_freed_memory
 from pacs_guard.detect.scoremap import NOTHING, Peak, agreement, highest, peaks, slice_map
 from pacs_guard.detect.seriestraces import altered_as_a_whole, copied_noise, moved_tissue
 from pacs_guard.domain.verdict import Box, Finding, FindingKind, SliceScore
@@ -149,6 +150,7 @@ class ForensicDetector:
         self.name = bundle.name
         self.version = bundle.version
         self._heads = heads_of(bundle)
+        keep_freed_memory()
         # one slice has no neighbours to agree with, so it is held to a point of its own
         self._points = {of: bundle.section("operating_point", of) for of in ("series", "slice")}
         self._clean = {of: CleanScores.from_section(bundle.section("calibration", of)) for of in ("series", "slice")}
@@ -170,7 +172,9 @@ class ForensicDetector:
 
     def _judge(self, volume: Volume, scored: SeriesMaps, evidence: Path | None) -> DetectorResult:
         of = "series" if len(volume.hu) > 1 else "slice"
-        agreed = {kind: agreement(maps, volume.spacing_mm[0]) for kind, maps in scored.maps.items()}
+        with ThreadPoolExecutor(_THREADS) as threads:
+            means = threads.map(lambda maps: agreement(maps, volume.spacing_mm[0]), scored.maps.values())
+            agreed = dict(zip(scored.maps, means, strict=True))
         findings = altered_as_a_whole(volume, self.name)
         spacing = (volume.spacing_mm[0], *scored.raster.spacing_mm)
         for kind, maps in agreed.items():
@@ -178,7 +182,7 @@ class ForensicDetector:
                 extent = extent_of(maps, peak, spacing)
                 findings.append(self._finding(volume, scored.raster, kind, peak, extent))
         score = max(highest(maps).score for maps in agreed.values())
-        with ThreadPoolExecutor(_THREADS) as threads:
+        with single_threaded(), ThreadPoolExecutor(_THREADS) as threads:
             found = threads.map(lambda look: look(volume, self.name), (copied_noise, moved_tissue))
             copies = [self._scored_copy(volume, one) for of_one in found for one in of_one]
         findings += copies

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
+
+from pacs_guard.detect.shapes import chosen, grown, holes, without_holes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,11 +62,11 @@ def lung_masks(hu: NDArray[np.int16], spacing_mm: tuple[float, float, float]) ->
 
 
 def _block_mean(hu: NDArray[np.int16], steps: tuple[int, ...]) -> NDArray[np.float32]:
-    rows, columns = (length - length % step for length, step in zip(hu.shape, steps, strict=True))
-    blocks = np.clip(hu[:rows, :columns], -1024, 1000).reshape(
-        rows // steps[0], steps[0], columns // steps[1], steps[1]
-    )
-    return np.asarray(blocks.mean(axis=(1, 3)), np.float32)
+    (down, across), (rows, columns) = steps, (length // step for length, step in zip(hu.shape, steps, strict=True))
+    part = np.clip(hu[: rows * down, : columns * across], -1024, 1000).astype(np.int32)
+    summed = reduce(np.add, [part[first::down] for first in range(down)])
+    both = reduce(np.add, [summed[:, first::across] for first in range(across)])
+    return np.asarray(both / (down * across), np.float32)
 
 
 def _body(coarse: NDArray[np.float32], spacing: tuple[float, float]) -> NDArray[np.bool_]:
@@ -72,11 +75,11 @@ def _body(coarse: NDArray[np.float32], spacing: tuple[float, float]) -> NDArray[
     labels, count = ndimage.label(tissue)
     if not count:
         return np.zeros(coarse.shape, bool)
-    areas = np.bincount(labels.ravel())[1:]
+    areas = np.bincount(labels.ravel())
     # arms and a body in two parts count as well; a table is hollow, thin or small
-    large = np.flatnonzero(areas >= 0.2 * areas.max()) + 1
-    filled: NDArray[np.bool_] = ndimage.binary_fill_holes(np.isin(labels, large))
-    return filled
+    large = areas >= 0.2 * areas[1:].max()
+    large[0] = False
+    return without_holes(chosen(labels, large))
 
 
 def _lung_parts(air: NDArray[np.bool_], coarse: NDArray[np.float32], spacing: tuple[float, float]) -> NDArray[np.bool_]:
@@ -92,15 +95,17 @@ def _lung_parts(air: NDArray[np.bool_], coarse: NDArray[np.float32], spacing: tu
         values = coarse[boxes[part]][labels[boxes[part]] == part + 1]
         return bool(np.median(values) >= _AIRWAY_MEDIAN_HU)
 
-    return np.isin(labels, [part + 1 for part in np.flatnonzero(area >= _SMALLEST_LUNG_CM2) if is_lung(part)])
+    lungs = np.zeros(count + 1, bool)
+    lungs[[part + 1 for part in np.flatnonzero(area >= _SMALLEST_LUNG_CM2) if is_lung(part)]] = True
+    return chosen(labels, lungs)
 
 
 def _filled(mask: NDArray[np.bool_], spacing: tuple[float, float]) -> NDArray[np.bool_]:
     """Fill holes as large as a nodule may be; what both lungs enclose together, such as the heart, is larger."""
-    labels, count = ndimage.label(ndimage.binary_fill_holes(mask) & ~mask)
-    small = _areas_cm2(labels, count, spacing) <= _LARGEST_HOLE_CM2
-    filled: NDArray[np.bool_] = mask | np.isin(labels, np.flatnonzero(small) + 1)
-    return filled
+    labels, inner = holes(mask)
+    small = _areas_cm2(labels, len(inner) - 1, spacing) <= _LARGEST_HOLE_CM2
+    inner[1:] &= small
+    return mask | chosen(labels, inner)
 
 
 def _with_bites(
@@ -123,8 +128,7 @@ def _bites(bitten: NDArray[np.bool_], coarse: NDArray[np.float32], spacing: tupl
     areas = _areas_cm2(labels, count, spacing)
     means = ndimage.mean(coarse, labels, np.arange(1, count + 1))
     fits = (areas >= _BITE_CM2[0]) & (areas <= _BITE_CM2[1]) & (means >= _BITE_HU[0]) & (means <= _BITE_HU[1])
-    taken: NDArray[np.bool_] = np.isin(labels, np.flatnonzero(fits) + 1)
-    return taken
+    return chosen(labels, np.concatenate(([False], fits)))
 
 
 def _areas_cm2(labels: NDArray[np.intp], count: int, spacing: tuple[float, float]) -> NDArray[np.float64]:
@@ -134,28 +138,23 @@ def _areas_cm2(labels: NDArray[np.intp], count: int, spacing: tuple[float, float
 
 
 def _closed(mask: NDArray[np.bool_], spacing: tuple[float, float], radius_mm: float) -> NDArray[np.bool_]:
-    """Close with a disc; distance transforms cost the same at any radius."""
+    """Close with a disc."""
     if not mask.any():
         return mask
     pad = int(np.ceil(radius_mm / min(spacing))) + 1
     padded = np.pad(mask, pad)
-    grown = ndimage.distance_transform_edt(~padded, sampling=spacing) <= radius_mm
-    closed = ndimage.distance_transform_edt(grown, sampling=spacing) > radius_mm
+    closed = ~grown(~grown(padded, spacing, radius_mm), spacing, radius_mm)
     inside: NDArray[np.bool_] = closed[pad:-pad, pad:-pad] | mask
     return inside
 
 
 def _opened(mask: NDArray[np.bool_], spacing: tuple[float, float], radius_mm: float) -> NDArray[np.bool_]:
-    if not mask.any():
-        return mask
-    core = ndimage.distance_transform_edt(mask, sampling=spacing) > radius_mm
-    if not core.any():
-        return np.zeros_like(mask)
-    grown: NDArray[np.bool_] = ndimage.distance_transform_edt(~core, sampling=spacing) <= radius_mm
-    return grown & mask
+    core = mask & ~grown(~mask, spacing, radius_mm)
+    return grown(core, spacing, radius_mm) & mask
 
 
 def _enlarged(mask: NDArray[np.bool_], steps: tuple[int, ...], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    large = mask.repeat(steps[0], axis=0).repeat(steps[1], axis=1)
+    blocks = np.broadcast_to(mask[:, None, :, None], (mask.shape[0], steps[0], mask.shape[1], steps[1]))
+    large = blocks.reshape(mask.shape[0] * steps[0], mask.shape[1] * steps[1])
     missing = [(0, length - have) for length, have in zip(shape, large.shape, strict=True)]
-    return np.pad(large, missing, mode="edge")
+    return np.pad(large, missing, mode="edge") if any(after for _, after in missing) else large

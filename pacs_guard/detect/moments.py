@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pacs_guard.detect.cells import cell_means, local_means, usual_of
+from pacs_guard.detect.cells import cell_mean, cell_means, local_means, median, usual_of
 from pacs_guard.detect.texture import BANDS
 
 if TYPE_CHECKING:
@@ -68,12 +68,7 @@ def relative_moments(
         Named by `moment_names`.
     """
     weight = cell_means(tissue[None], grid)[0]
-    limited = _limited(seen, tissue > 0)
-    roots = np.sqrt(np.abs(limited))
-    laplacian = limited[_LAPLACIAN]
-    products = np.stack([laplacian * np.roll(laplacian, lag, axis=(0, 1)) for lag in LAGS])
-    every = np.concatenate([limited * limited, np.sign(limited) * roots, roots, products])
-    means = cell_means(every * tissue, grid)
+    means = _cells_of(seen, tissue, grid)
     parts: list[NDArray[np.float32]] = []
     for window in windows:
         local, share = local_means(means, weight, grid, window, 0.02)
@@ -81,13 +76,31 @@ def relative_moments(
     return np.concatenate(parts)
 
 
-def _limited(seen: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Clip each texture at some robust standard deviations, so that an edge counts no more than strong noise."""
-    if not inside.any():
-        return seen
-    middle = np.median(np.abs(seen[:, inside]), axis=1)[:, None, None]
-    limit = (_LIMIT * (1.4826 * middle + 1e-3)).astype(np.float32)
-    return np.clip(seen, -limit, limit)
+def _cells_of(seen: NDArray[np.float32], tissue: NDArray[np.float32], grid: Grid) -> NDArray[np.float32]:
+    """Average squares, signed roots and roots of each texture, and products with its neighbours, over the cells."""
+    count, inside = len(TEXTURES), np.flatnonzero(tissue)
+    cells: list[NDArray[np.float32] | None] = [None] * (3 * count + len(LAGS))
+    # one after the other, so that what is between stays in the processor's cache
+    for number, texture in enumerate(seen):
+        limited = _limited(texture, inside)
+        masked = limited * tissue
+        roots = np.sqrt(np.abs(masked))
+        cells[number] = cell_mean(masked * masked, grid)
+        cells[count + number] = cell_mean(np.copysign(roots, masked), grid)
+        cells[2 * count + number] = cell_mean(roots, grid)
+        if number == _LAPLACIAN:
+            for which, lag in enumerate(LAGS, start=3 * count):
+                cells[which] = cell_mean(masked * np.roll(limited, lag, axis=(0, 1)), grid)
+    return np.stack([one for one in cells if one is not None])
+
+
+def _limited(texture: NDArray[np.float32], inside: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Clip a texture at some robust standard deviations, so that an edge counts no more than strong noise."""
+    if not inside.size:
+        return texture
+    middle = median(np.abs(texture.ravel()[inside]))
+    limit = np.float32(_LIMIT * (1.4826 * middle + 1e-3))
+    return np.clip(texture, -limit, limit)
 
 
 def _measured(local: NDArray[np.float32], usual: NDArray[np.bool_]) -> list[NDArray[np.float32]]:

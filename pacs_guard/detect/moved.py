@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -29,7 +29,9 @@ LEAST_BLOCKS = 8
 
 _ROWS, _STEPS = 4, 3
 _PRIMES = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(0xD6E8FEB86659FD93))
-_EVERY = np.uint64(4)
+_SOME = np.uint64(3)
+_SORTS = 16
+_SORT_BITS = np.uint64(60)
 _DENSE_ABOVE_HU = -700
 _LEAST_STEP_HU = 4
 _COARSE = 8
@@ -56,10 +58,39 @@ class Twins:
     places: tuple[tuple[int, int, int], tuple[int, int, int]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Blocks:
+    """Hashes of a slice's blocks in sorts, by their first bits.
+
+    Attributes
+    ----------
+    hashes : ndarray of uint64, shape (blocks,)
+    places : ndarray of int32, shape (blocks,)
+        Where each begins in the slice.
+    starts : ndarray of int, shape (sorts + 1,)
+        Where each sort begins, and the end.
+    """
+
+    hashes: _Hashes
+    places: NDArray[np.int32]
+    starts: NDArray[np.intp]
+
+    @classmethod
+    def sorted(cls, hashes: _Hashes, places: NDArray[np.int32]) -> _Blocks:
+        sorts = (hashes >> _SORT_BITS).astype(np.uint8)
+        order = np.argsort(sorts, kind="stable")  # of bytes: linear
+        return cls(hashes[order], places[order], np.searchsorted(sorts[order], np.arange(_SORTS + 1)))
+
+    def of(self, sort: int) -> tuple[_Hashes, NDArray[np.int32]]:
+        part = slice(self.starts[sort], self.starts[sort + 1])
+        return self.hashes[part], self.places[part]
+
+
 def find_twins(hu: NDArray[np.int16], spacing_mm: tuple[float, float, float]) -> Twins | None:
     """Return the two places that are the same over the most blocks, or None if chance explains every likeness.
 
-    Memory holds one slice's hashes and a sample of those of all slices: about as much as the series itself.
+    Memory holds one slice's hashes and a sample of those of all slices: about as much as the series itself. A
+    sixteenth of them, by their first bits, is compared at a time.
 
     Parameters
     ----------
@@ -70,10 +101,8 @@ def find_twins(hu: NDArray[np.int16], spacing_mm: tuple[float, float, float]) ->
     """
     with ThreadPoolExecutor(_THREADS) as threads:
         parts = list(threads.map(_hashes, hu))
-    hashes = np.concatenate([part for part, _ in parts])
-    area = int(np.prod(hu.shape[1:]))
-    places = np.concatenate([index * area + where for index, (_, where) in enumerate(parts)])
-    first, second = _pairs(hashes, places)
+        pairs = list(threads.map(partial(_pairs_of, parts, int(np.prod(hu.shape[1:]))), range(_SORTS)))
+    first, second = (np.concatenate(side) for side in zip(*pairs, strict=True))
     best: Twins | None = None
     for chosen in _same_distance(first, second, hu.shape):
         one, other = (np.stack(np.unravel_index(places[chosen], hu.shape)) for places in (first, second))
@@ -83,15 +112,15 @@ def find_twins(hu: NDArray[np.int16], spacing_mm: tuple[float, float, float]) ->
     return best
 
 
-def _hashes(hu: NDArray[np.int16]) -> tuple[_Hashes, _Places]:
-    """Return hashes of the blocks in and beside lung, and where each begins in the slice.
+def _hashes(hu: NDArray[np.int16]) -> _Blocks:
+    """Return hashes of the blocks in and beside lung.
 
     Of lung, which there is much of, a quarter is taken, chosen by what the blocks hold, so that twins are chosen alike.
     """
     near = _near_lung(hu)
     rows, columns = (np.flatnonzero(near.any(axis=1 - axis)) for axis in (0, 1))
     if not rows.size:
-        return np.zeros(0, np.uint64), np.zeros(0, np.int64)
+        return _Blocks.sorted(np.zeros(0, np.uint64), np.zeros(0, np.int32))
     top, left = rows[0] * _COARSE, columns[0] * _COARSE
     part = hu[top : (rows[-1] + 1) * _COARSE, left : (columns[-1] + 1) * _COARSE].astype(np.int32)
     steps = np.diff(part, axis=1)
@@ -101,17 +130,18 @@ def _hashes(hu: NDArray[np.int16]) -> tuple[_Hashes, _Places]:
     change, mass = (_summed(values, *hashes.shape) for values in (np.abs(steps), part[:, :-1]))
     size = _ROWS * _STEPS
     dense = mass > _DENSE_ABOVE_HU * size
-    wanted = (change >= _LEAST_STEP_HU * size) & (dense | (hashes % _EVERY == 0))
+    wanted = (change >= _LEAST_STEP_HU * size) & (dense | (hashes & _SOME == 0))
     inside = near[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].repeat(_COARSE, axis=0).repeat(_COARSE, axis=1)
     row, column = np.nonzero(wanted & inside[: wanted.shape[0], : wanted.shape[1]])
-    return hashes[row, column], (row + top) * hu.shape[1] + column + left
+    return _Blocks.sorted(hashes[row, column], ((row + top) * hu.shape[1] + column + left).astype(np.int32))
 
 
 def _near_lung(hu: NDArray[np.int16]) -> NDArray[np.bool_]:
     """Return which squares of eight pixels look like lung, or lie beside one that does."""
     rows, columns = (length // _COARSE for length in hu.shape)
-    squares = hu[: rows * _COARSE, : columns * _COARSE].reshape(rows, _COARSE, columns, _COARSE)
-    mean = squares.mean(axis=(1, 3), dtype=np.float32)
+    part = hu[: rows * _COARSE, : columns * _COARSE]
+    down = reduce(np.add, [part[first::_COARSE].astype(np.int32) for first in range(_COARSE)])
+    mean = reduce(np.add, [down[:, first::_COARSE] for first in range(_COARSE)]) / np.float32(_COARSE * _COARSE)
     near: NDArray[np.bool_] = ndimage.binary_dilation((mean > _LUNG_HU[0]) & (mean < _LUNG_HU[1]), np.ones((3, 3)))
     return near
 
@@ -127,6 +157,12 @@ def _rolled(values: _Hashes, count: int, prime: np.uint64, axis: int) -> _Hashes
 def _summed(values: NDArray[np.int32], rows: int, columns: int) -> NDArray[np.int32]:
     across = reduce(np.add, [values[:, first : first + columns] for first in range(_STEPS)])
     return reduce(np.add, [across[first : first + rows] for first in range(_ROWS)])
+
+
+def _pairs_of(parts: Sequence[_Blocks], area: int, sort: int) -> tuple[_Places, _Places]:
+    members = [part.of(sort) for part in parts]
+    hashes = np.concatenate([own for own, _ in members])
+    return _pairs(hashes, np.concatenate([index * area + where for index, (_, where) in enumerate(members)]))
 
 
 def _pairs(hashes: _Hashes, places: _Places) -> tuple[_Places, _Places]:
@@ -146,9 +182,11 @@ def _pairs(hashes: _Hashes, places: _Places) -> tuple[_Places, _Places]:
 
 def _same_distance(first: _Places, second: _Places, shape: tuple[int, ...]) -> Iterator[NDArray[np.intp]]:
     """Yield the pairs that lie at the same distance, in slices, rows and columns, for each distance with enough."""
-    one, other = (np.stack(np.unravel_index(places, shape)) for places in (first, second))
-    away = other - one
-    key = (away[0] * 4 * shape[1] + away[1] + 2 * shape[1]) * 4 * shape[2] + away[2] + 2 * shape[2]
+    key = np.zeros(first.size, np.int64)
+    # one axis after the other: where slices are stored twice there are as many pairs as blocks
+    for stride, length in ((shape[1] * shape[2], shape[0]), (shape[2], shape[1]), (1, shape[2])):
+        away = second // stride % length - first // stride % length
+        key = key * (4 * length) + away + 2 * length
     order = np.argsort(key, kind="stable")
     starts = np.flatnonzero(np.diff(key[order], prepend=-1))
     for chosen in np.split(order, starts[1:]):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
 
 from pacs_guard.detect.cells import cell_means, local_means, usual_of
+from pacs_guard.detect.separable import box, filtered_both, gaussian
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,42 +23,65 @@ _RING_MM = 48.0
 _LUNG_BELOW_HU = -650.0
 _DENSE_RANGE_HU = (-150.0, 250.0)
 _QUANTUM = np.float32(0.5)
+_SIGMAS = (0.8, 1.2, 2.0, 3.0, 4.8)
 
 
 def filtered(image: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return each band of a slice, shape (bands, rows, columns), in the order of `BANDS`."""
-    horizontal = ndimage.correlate1d(image, [1.0, -2.0, 1.0], axis=1)
-    vertical = ndimage.correlate1d(image, [1.0, -2.0, 1.0], axis=0)
-    diagonal = image - np.roll(image, 1, 0)
-    blurred = [ndimage.gaussian_filter(image, sigma, truncate=3.0) for sigma in (0.8, 1.2, 2.0, 3.0, 4.8)]
-    return np.stack(
-        [
-            ndimage.correlate1d(horizontal, [1.0, -2.0, 1.0], axis=0),
-            diagonal - np.roll(diagonal, 1, 1),
-            horizontal,
-            vertical,
-            image - ndimage.uniform_filter(image, 3),
-            blurred[0] - blurred[1],
-            blurred[1] - blurred[2],
-            blurred[2] - blurred[3],
-            blurred[3] - blurred[4],
-        ]
-    )
+    rows, columns = image.shape
+    bands = np.empty((len(BANDS), rows, columns), np.float32)
+    horizontal, diagonal = _second_difference(image, 1), image - np.roll(image, 1, 0)
+    bands[0] = _second_difference(horizontal, 0)
+    bands[1] = diagonal - np.roll(diagonal, 1, 1)
+    bands[2] = horizontal
+    bands[3] = _second_difference(image, 0)
+    bands[4] = image - filtered_both(image, box(rows, 3), box(columns, 3))
+    # the rest are small differences of large values
+    precise = image.astype(np.float64)
+    bounds = [
+        filtered_both(precise, gaussian(rows, sigma, np.float64), gaussian(columns, sigma, np.float64))
+        for sigma in _SIGMAS
+    ]
+    for number, (fine, coarse) in enumerate(pairwise(bounds), start=5):
+        np.subtract(fine, coarse, out=bands[number], casting="same_kind")
+    return bands
 
 
 def log_strength(bands: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the logarithm of the bands' magnitude."""
-    logarithms: NDArray[np.float32] = np.log(np.abs(bands) + _QUANTUM)
+    logarithms = np.empty_like(bands)
+    for number, band in enumerate(bands):
+        logarithms[number] = np.log(np.abs(band) + _QUANTUM)
     return logarithms
 
 
 def tissues(image: NDArray[np.float32], lungs: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return where there is lung tissue without vessels, and where there is soft tissue; 1 or 0 for each pixel."""
+    # not by a product: rounded in another way, pixels at a limit would change sides
     smooth = ndimage.gaussian_filter(image, 1.2, truncate=3.0)
-    parenchyma = lungs & (ndimage.maximum_filter(smooth, 3) < _LUNG_BELOW_HU)
-    low = ndimage.minimum_filter(smooth, 3) > _DENSE_RANGE_HU[0]
-    dense = low & (ndimage.maximum_filter(smooth, 3) < _DENSE_RANGE_HU[1])
+    highest, lowest = (_of_neighbours(smooth, most) for most in (np.maximum, np.minimum))
+    parenchyma = lungs & (highest < _LUNG_BELOW_HU)
+    dense = (lowest > _DENSE_RANGE_HU[0]) & (highest < _DENSE_RANGE_HU[1])
     return parenchyma.astype(np.float32), dense.astype(np.float32)
+
+
+def _second_difference(image: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """Return how much each pixel differs from both neighbours along an axis, the image reflected at its border."""
+    steps = np.diff(image, axis=axis)
+    start, end = ([(0, 0)] * image.ndim for _ in range(2))
+    start[axis], end[axis] = (1, 0), (0, 1)
+    return np.asarray(np.pad(steps, end) - np.pad(steps, start), np.float32)
+
+
+def _of_neighbours(image: NDArray[np.float32], most: np.ufunc) -> NDArray[np.float32]:
+    """Return the highest or lowest of each pixel and its eight neighbours."""
+    down = image.copy()
+    most(down[1:], image[:-1], out=down[1:])
+    most(down[:-1], image[1:], out=down[:-1])
+    around = down.copy()
+    most(around[:, 1:], down[:, :-1], out=around[:, 1:])
+    most(around[:, :-1], down[:, 1:], out=around[:, :-1])
+    return around
 
 
 def strength_names(tissue: str, bands: tuple[str, ...], windows: tuple[float, ...]) -> tuple[str, ...]:
@@ -100,7 +125,7 @@ def relative_strengths(
         Share of the tissue in the narrow window.
     """
     weight = cell_means(tissue[None], grid)[0]
-    means = cell_means(logarithms * tissue, grid)
+    means = cell_means(logarithms, grid, tissue)
     ring, _ = local_means(means, weight, grid, _RING_MM, 0.02)
     strengths, shares = zip(*(local_means(means, weight, grid, size, 0.02) for size in windows), strict=True)
     usual = reference & (shares[1] > least)
