@@ -73,7 +73,7 @@ def cells_a_site(spacing_mm: tuple[float, float]) -> tuple[int, int]:
 def cell_means(
     channels: NDArray[np.float32], grid: Grid, mask: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """Average (channels, rows, columns), or what a mask of (rows, columns) leaves of them, over the cells of the grid."""
+    """Average (channels, rows, columns), or what a mask of (rows, columns) leaves of them, over the grid's cells."""
     shape = [length // step for length, step in zip(channels.shape[1:], grid.step, strict=True)]
     cells = np.empty((len(channels), *shape), np.float32)
     # one after the other, so that what is between stays in the processor's cache
