@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pacs_guard.detect.conformal import TABLES
+from pacs_guard.detect.conformal import LEAST_IN_STRATUM, TABLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -99,7 +99,9 @@ def left_out_shares(patients: Patients) -> list[float]:
     return shares
 
 
-def calibration_sections(clean: Mapping[str, Patients]) -> tuple[dict[str, Any], dict[str, Any]]:
+def calibration_sections(
+    clean: Mapping[str, Patients], strata: Mapping[str, Mapping[str, Patients]] | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the bundle's ``operating_point`` and ``calibration`` sections.
 
     Parameters
@@ -107,6 +109,9 @@ def calibration_sections(clean: Mapping[str, Patients]) -> tuple[dict[str, Any],
     clean : mapping
         For ``"series"`` and ``"slice"`` the clean patients, each with ``patient`` and the scores ``fb`` and ``fm``: one
         for the patient's highest series, one for each slice.
+    strata : mapping, optional
+        For ``"series"`` and ``"slice"`` the same of each stratum by name. Those with `LEAST_IN_STRATUM` patients or
+        more get a table of their own, for p-values; the points are from all patients.
     """
     points: dict[str, Any] = {}
     calibration: dict[str, Any] = {}
@@ -117,16 +122,25 @@ def calibration_sections(clean: Mapping[str, Patients]) -> tuple[dict[str, Any],
     for of, patients in clean.items():
         rule, levels = rules[of]
         points[of], stated = rule(patients)
-        calibration[of] = {
-            "n": len(patients),
-            "smallest_p_value": round(1 / (len(patients) + 1), 4),
-            **stated,
-            "patients": [one["patient"] for one in patients],
-            "slices": [len(one["fb"]) for one in patients],
-            "levels": list(levels),
-            **{table: [_quantiles(_scores(one, table), levels) for one in patients] for table in TABLES},
+        calibration[of] = _table(patients, levels, stated)
+        own = {
+            name: members for name, members in (strata or {}).get(of, {}).items() if len(members) >= LEAST_IN_STRATUM
         }
+        if own:
+            calibration[of]["strata"] = {name: _table(own[name], levels, {}) for name in sorted(own)}
     return points, calibration
+
+
+def _table(patients: Patients, levels: Sequence[float], stated: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "n": len(patients),
+        "smallest_p_value": round(1 / (len(patients) + 1), 4),
+        **stated,
+        "patients": [one["patient"] for one in patients],
+        "slices": [len(one["fb"]) for one in patients],
+        "levels": list(levels),
+        **{table: [_quantiles(_scores(one, table), levels) for one in patients] for table in TABLES},
+    }
 
 
 def _series_rule(patients: Patients) -> tuple[dict[str, float], dict[str, Any]]:

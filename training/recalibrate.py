@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from pacs_guard.detect.bundle import MANIFEST, save_bundle
+from pacs_guard.detect.conformal import LEAST_IN_STRATUM
 from pacs_guard.detect.forensic import HEADS, heads_of, score_volume
 from pacs_guard.detect.scoremap import NOTHING, agreement, highest
+from pacs_guard.detect.strata import stratum_of
 from pacs_guard.errors import ConfigurationError
 from training.calibration import calibration_sections
 from training.card import CARD
@@ -48,26 +50,39 @@ def recalibrate(
         If there are fewer than three patients with series.
     """
     heads = heads_of(bundle)
-    clean: dict[str, dict[str, dict[str, Any]]] = {"series": {}, "slice": {}}
+    clean = _nothing()
+    strata: dict[str, dict[str, dict[str, dict[str, Any]]]] = {}
     for case in cases:
         volume = case.volume
         scored = score_volume(volume.hu, volume.spacing_mm, heads)
         if not scored.has_lung:
             say(f"{case.name}: no lung, passed over")
             continue
-        series = _add(clean, case.group.removeprefix("clean:"), scored, volume.spacing_mm[0])
-        say(f"{case.name}: {len(volume.hu)} slices, " + ", ".join(f"{head} {at:.2f}" for head, at in series.items()))
+        patient, stratum = case.group.removeprefix("clean:"), stratum_of(volume)
+        series = _add(clean, patient, scored, volume.spacing_mm[0])
+        if stratum is not None:
+            _add(strata.setdefault(stratum, _nothing()), patient, scored, volume.spacing_mm[0])
+        found = ", ".join(f"{head} {at:.2f}" for head, at in series.items())
+        say(f"{case.name}: {len(volume.hu)} slices ({stratum or 'noise not measured'}), {found}")
     if len(clean["series"]) < LEAST_PATIENTS:
         raise ConfigurationError(
             [f"clean series of {len(clean['series'])} patients; expected those of {LEAST_PATIENTS} or more"]
         )
-    points, calibration = calibration_sections({of: list(patients.values()) for of, patients in clean.items()})
+    by_stratum = {of: {name: list(own[of].values()) for name, own in strata.items()} for of in clean}
+    points, calibration = calibration_sections({of: list(own.values()) for of, own in clean.items()}, by_stratum)
+    for name, members in sorted(by_stratum["series"].items()):
+        own_table = "a table of its own" if len(members) >= LEAST_IN_STRATUM else f"pooled, under {LEAST_IN_STRATUM}"
+        say(f"series that are {name}: {len(members)} patients, {own_table}")
     points = {of: _bounded(points[of], bundle.section("operating_point", of), len(clean[of])) for of in points}
     manifest = {key: part for key, part in bundle.manifest.items() if key not in {"format", "files"}}
     manifest |= {"version": version, "operating_point": points, "calibration": calibration}
     files = {file: bundle.read(file) for file in bundle.section("files") if file != MANIFEST}
     files[CARD] = (files[CARD].decode() + _section(bundle, version, points, calibration)).encode()
     return save_bundle(out, manifest, files)
+
+
+def _nothing() -> dict[str, dict[str, dict[str, Any]]]:
+    return {"series": {}, "slice": {}}
 
 
 def _add(
@@ -98,6 +113,11 @@ def _section(bundle: Bundle, version: str, points: Mapping[str, Any], calibratio
         f"| {of} | {points[of]['fb']} | {points[of]['fm']} | {part['n']} | {part['smallest_p_value']} |"
         for of, part in calibration.items()
     ]
+    tables = [
+        f"| {of}, {name} | as all | as all | {table['n']} | {table['smallest_p_value']} |"
+        for of, part in calibration.items()
+        for name, table in part.get("strata", {}).items()
+    ]
     return "\n".join(
         [
             "",
@@ -109,6 +129,10 @@ def _section(bundle: Bundle, version: str, points: Mapping[str, Any], calibratio
             "| judged | FB from | FM from | clean patients | smallest p-value |",
             "|---|---|---|---|---|",
             *rows,
+            *tables,
+            "",
+            f"A stratum (grain of the noise, slice distance) with {LEAST_IN_STRATUM} patients or more has p-values of",
+            "its own; the others are compared with all patients.",
             "",
             f"With fewer than {LOWERED_FROM} patients no point is lower than it was before.",
             "",

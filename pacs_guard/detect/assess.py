@@ -125,4 +125,5 @@ def _combined(series: AssembledSeries, answers: list[DetectorResult], failure: s
         slices=next((answer.slices for answer in answers if answer.slices), ()),
         findings=findings,
         out_of_scope=series.out_of_scope,
+        p_value_from=top.p_value_from if top else None,
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pacs_guard.domain.verdict import CleanTable
 from pacs_guard.errors import BundleError
 
 if TYPE_CHECKING:
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TABLES = ("fb", "fm", "any")
+ALL = "all"
+"""Name of the table of all clean patients."""
+
+LEAST_IN_STRATUM = 20
+"""Clean patients from which on a stratum has a table of its own; with fewer its p-values would be too coarse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +72,40 @@ class CleanScores:
     def p_value(self, table: str, score: float) -> float:
         """Return (1 + sum of the patients' shares) / (patients + 1), the judged patient counted in."""
         return float((1.0 + self.shares(table, score).sum()) / (self.patients + 1))
+
+
+@dataclass(frozen=True, slots=True)
+class CleanTables:
+    """Clean scores of all patients, and of the strata that have enough.
+
+    Attributes
+    ----------
+    pooled : CleanScores
+    strata : dict of str to CleanScores
+        By name, see `pacs_guard.detect.strata`.
+    """
+
+    pooled: CleanScores
+    strata: dict[str, CleanScores]
+
+    @classmethod
+    def from_section(cls, section: Mapping[str, Any]) -> CleanTables:
+        """Read a part of a bundle's ``calibration``; bundles made before there were strata have none.
+
+        Raises
+        ------
+        BundleError
+            If it is no such table, or one of the strata is none.
+        """
+        strata = section.get("strata", {}) if isinstance(section, dict) else {}
+        if not isinstance(strata, dict):
+            raise BundleError("the calibration's strata are no tables by name")
+        tables = {str(name): CleanScores.from_section(part) for name, part in strata.items()}
+        large = {name: table for name, table in tables.items() if table.patients >= LEAST_IN_STRATUM}
+        return cls(CleanScores.from_section(section), large)
+
+    def table_for(self, stratum: str | None) -> tuple[CleanTable, CleanScores]:
+        """Return the table of a stratum if it has enough patients, or else that of all."""
+        name = stratum if stratum in self.strata else ALL
+        scores = self.strata.get(name, self.pooled)
+        return CleanTable(name, scores.patients), scores

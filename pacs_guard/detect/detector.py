@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pacs_guard.domain.verdict import Finding, SliceScore
+    from pacs_guard.domain.verdict import CleanTable, Finding, SliceScore
     from pacs_guard.domain.volume import AssembledSeries
 
 
@@ -28,6 +28,8 @@ class DetectorResult:
         Its conformal p-value.
     undetermined : str or None
         Why the series could not be judged, if it could not.
+    p_value_from : CleanTable or None
+        With whom the p-value compares.
     """
 
     findings: tuple[Finding, ...] = ()
@@ -35,6 +37,7 @@ class DetectorResult:
     score: float | None = None
     p_value: float | None = None
     undetermined: str | None = None
+    p_value_from: CleanTable | None = None
 
 
 class Detector(Protocol):

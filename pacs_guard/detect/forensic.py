@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pacs_guard.detect.classifier import Classifier, single_threaded
-from pacs_guard.detect.conformal import CleanScores
+from pacs_guard.detect.conformal import CleanTables
 from pacs_guard.detect.cues import FEATURE_NAMES, cues_at, extent_of, sentence_of
 from pacs_guard.detect.detector import DetectorResult
 from pacs_guard.detect.features import Raster, measure_slice
 from pacs_guard.detect.heap import keep_freed_memory
 from pacs_guard.detect.scoremap import NOTHING, Peak, agreement, highest, peaks, slice_map
 from pacs_guard.detect.seriestraces import altered_as_a_whole, copied_noise, moved_tissue
+from pacs_guard.detect.strata import stratum_of
 from pacs_guard.domain.verdict import Box, Finding, FindingKind, SliceScore
 from pacs_guard.errors import BundleError, DetectorError
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pacs_guard.detect.bundle import Bundle
+    from pacs_guard.detect.conformal import CleanScores
     from pacs_guard.detect.features import Sites, SliceMeasurements
     from pacs_guard.domain.volume import AssembledSeries, Volume
 
@@ -153,7 +155,7 @@ class ForensicDetector:
         keep_freed_memory()
         # one slice has no neighbours to agree with, so it is held to a point of its own
         self._points = {of: bundle.section("operating_point", of) for of in ("series", "slice")}
-        self._clean = {of: CleanScores.from_section(bundle.section("calibration", of)) for of in ("series", "slice")}
+        self._clean = {of: CleanTables.from_section(bundle.section("calibration", of)) for of in ("series", "slice")}
 
     def assess(self, series: AssembledSeries, evidence: Path | None = None) -> DetectorResult:
         """Judge one series; see `pacs_guard.detect.detector.Detector`."""
@@ -172,6 +174,7 @@ class ForensicDetector:
 
     def _judge(self, volume: Volume, scored: SeriesMaps, evidence: Path | None) -> DetectorResult:
         of = "series" if len(volume.hu) > 1 else "slice"
+        table, clean = self._clean[of].table_for(stratum_of(volume))
         with ThreadPoolExecutor(_THREADS) as threads:
             means = threads.map(lambda maps: agreement(maps, volume.spacing_mm[0]), scored.maps.values())
             agreed = dict(zip(scored.maps, means, strict=True))
@@ -180,11 +183,11 @@ class ForensicDetector:
         for kind, maps in agreed.items():
             for peak in peaks(maps, spacing, float(self._points[of][kind.lower()])):
                 extent = extent_of(maps, peak, spacing)
-                findings.append(self._finding(volume, scored.raster, kind, peak, extent))
+                findings.append(self._finding(volume, scored.raster, kind, peak, extent, clean))
         score = max(highest(maps).score for maps in agreed.values())
         with single_threaded(), ThreadPoolExecutor(_THREADS) as threads:
             found = threads.map(lambda look: look(volume, self.name), (copied_noise, moved_tissue))
-            copies = [self._scored_copy(volume, one) for of_one in found for one in of_one]
+            copies = [self._scored_copy(volume, one, clean) for of_one in found for one in of_one]
         findings += copies
         score = max([score, *(one.score for one in copies)])
         findings.sort(key=lambda finding: -finding.score)
@@ -194,16 +197,23 @@ class ForensicDetector:
             findings=tuple(findings),
             slices=tuple(_slice_score(volume, scored, index) for index in range(len(volume.hu))),
             score=score,
-            p_value=self._clean[of].p_value("any", score),
+            p_value=clean.p_value("any", score),
+            p_value_from=table,
         )
 
     def _finding(
-        self, volume: Volume, raster: Raster, kind: FindingKind, peak: Peak, extent: dict[str, float]
+        self,
+        volume: Volume,
+        raster: Raster,
+        kind: FindingKind,
+        peak: Peak,
+        extent: dict[str, float],
+        clean: CleanScores,
     ) -> Finding:
         of = "series" if len(volume.hu) > 1 else "slice"
         x, y = raster.x(peak.column), raster.y(peak.row)
         cues = cues_at(volume, kind, peak)
-        p_value = self._clean[of].p_value(kind.lower(), peak.score)
+        p_value = clean.p_value(kind.lower(), peak.score)
         place = f"column {x:.0f}, row {y:.0f} of slice {peak.index + 1} of {len(volume.hu)}"
         sentence = sentence_of(kind, place, cues)
         if of == "slice":
@@ -220,13 +230,13 @@ class ForensicDetector:
             y=y,
             box=_box(volume, x, y),
             position_mm=volume.position_of(peak.index, x, y),
-            cues={**cues, **extent, "clean_patients": float(self._clean[of].patients)},
+            cues={**cues, **extent, "clean_patients": float(clean.patients)},
         )
 
-    def _scored_copy(self, volume: Volume, copied: Finding) -> Finding:
+    def _scored_copy(self, volume: Volume, copied: Finding, clean: CleanScores) -> Finding:
         """Put a copy on the scale of the series scores: from the operating point upwards."""
         score = copied.score + float(self._points["series"][copied.kind.lower()])
-        p_value = self._clean["series"].p_value(copied.kind.lower(), score)
+        p_value = clean.p_value(copied.kind.lower(), score)
         box = _box(volume, float(copied.x or 0), float(copied.y or 0))
         return replace(copied, score=score, p_value=p_value, box=box)
 

@@ -46,7 +46,7 @@ def observe(series: AssembledSeries, result: SeriesResult) -> tuple[Observation,
         return ()
     scanner = Counter(one.scanner for one in series.instances if one.scanner).most_common(1)
     name = scanner[0][0] if scanner else _UNKNOWN
-    noise = list(_noise(volume))
+    noise = list(noise_in(volume))
     values = {
         Measure.SCORE: scores,
         Measure.NOISE: [strength for strength, _ in noise],
@@ -55,9 +55,10 @@ def observe(series: AssembledSeries, result: SeriesResult) -> tuple[Observation,
     return tuple(Observation(name, measure, shares_of(measure, of)) for measure, of in values.items() if of)
 
 
-def _noise(volume: Volume) -> Iterator[tuple[float, float]]:
+def noise_in(volume: Volume) -> Iterator[tuple[float, float]]:
     """Yield strength, HU, and neighbour correlation of the noise in soft tissue, of some slices."""
-    for index in np.linspace(0, len(volume.hu) - 1, _LOOKED_AT).round().astype(int):
+    count = min(_LOOKED_AT, len(volume.hu))
+    for index in np.linspace(0, len(volume.hu) - 1, count).round().astype(int):
         measured = noise_of(volume.hu[index].astype(np.float32))
         if measured is not None:
             yield measured

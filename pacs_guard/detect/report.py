@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from pacs_guard.domain.verdict import Finding, SeriesResult, SliceScore
+    from pacs_guard.domain.verdict import CleanTable, Finding, SeriesResult, SliceScore
 
 _DIGITS = 6
 
@@ -32,6 +32,7 @@ def series_report(study_uid: str, result: SeriesResult, files: Mapping[str, str]
         "reason": result.reason,
         "score": _number(result.score),
         "p_value": _number(result.p_value),
+        "p_value_from": _table(result.p_value_from),
         "single_slice": len(result.slices) == 1,
         "slices": [_slice(one, files) for one in result.slices],
         "findings": [finding_report(finding, files) for finding in result.findings],
@@ -56,6 +57,10 @@ def finding_report(finding: Finding, files: Mapping[str, str]) -> dict[str, Any]
         "cues": {name: _number(value) for name, value in finding.cues.items()},
         "picture": finding.picture,
     }
+
+
+def _table(table: CleanTable | None) -> dict[str, Any] | None:
+    return None if table is None else {"table": table.name, "clean_patients": table.patients}
 
 
 def _slice(one: SliceScore, files: Mapping[str, str]) -> dict[str, Any]:

@@ -138,6 +138,22 @@ class SliceScore:
 
 
 @dataclass(frozen=True, slots=True)
+class CleanTable:
+    """The clean patients with which a p-value compares.
+
+    Attributes
+    ----------
+    name : str
+        ``"all"``, or the stratum that the series was measured to be of.
+    patients : int
+        How many; no p-value under 1 / (patients + 1) exists.
+    """
+
+    name: str
+    patients: int
+
+
+@dataclass(frozen=True, slots=True)
 class OperatingPoint:
     """Scores from which on a finding is made.
 
@@ -175,6 +191,8 @@ class SeriesResult:
         Whether it is undetermined because nothing in it is a CT slice at all.
     observed : tuple of Observation
         What it adds to the histograms that show drift.
+    p_value_from : CleanTable or None
+        With whom the p-value compares; None where the detector does not say.
     """
 
     series_uid: str
@@ -186,6 +204,7 @@ class SeriesResult:
     findings: tuple[Finding, ...] = ()
     out_of_scope: bool = False
     observed: tuple[Observation, ...] = ()
+    p_value_from: CleanTable | None = None
 
 
 def series_verdict(findings: tuple[Finding, ...], failures: tuple[str, ...]) -> tuple[Verdict, str]:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -43,12 +45,32 @@ def test_the_new_bundle_has_the_old_networks_and_a_table_of_the_own_patients(shi
     assert table["smallest_p_value"] == 0.25
     assert made.section("calibration", "slice", "slices") == [3, 3, 3]
     assert "Calibrated again: 9+own" in made.read("MODEL_CARD.md").decode()
-    assert len(lines) == 3
+    assert len(lines) == 4
+    assert lines[-1] == "series that are smooth, thick: 3 patients, pooled, under 20"
     volume = chest(0)
     answer = ForensicDetector(made).assess(AssembledSeries("1", volume.series_uid, (), volume))
     assert answer.p_value is not None
     assert answer.p_value >= 0.5  # it is one of the patients that the table is from
     assert answer.findings == ()
+
+
+def test_strata_with_enough_patients_have_tables_of_their_own(shipped, tmp_path, monkeypatch):
+    for module in ("pacs_guard.detect.conformal", "training.calibration", "training.recalibrate"):
+        monkeypatch.setattr(f"{module}.LEAST_IN_STRATUM", 3)
+    thin = [replace(chest(seed), spacing_mm=(1.0, 1.2, 1.2)) for seed in (10, 11)]
+    others = [Case("own", f"clean:t{number}", f"t{number}", volume) for number, volume in enumerate(thin)]
+    lines = []
+    made = recalibrate(shipped, [*cases(3), *others], tmp_path / "own", version="9", say=lines.append)
+    for of in ("series", "slice"):
+        tables = made.section("calibration", of, "strata")
+        assert list(tables) == ["smooth, thick"]  # the two thin ones are too few
+        assert tables["smooth, thick"]["patients"] == ["p0", "p1", "p2"]
+    assert "series that are smooth, thin: 2 patients, pooled, under 3" in lines
+    assert "| series, smooth, thick | as all | as all | 3 | 0.25 |" in made.read("MODEL_CARD.md").decode()
+    detector = ForensicDetector(made)
+    for volume, expected in ((chest(1), ("smooth, thick", 3)), (thin[0], ("all", 5))):
+        answer = detector.assess(AssembledSeries("1", volume.series_uid, (), volume))
+        assert (answer.p_value_from.name, answer.p_value_from.patients) == expected
 
 
 def test_few_quiet_patients_do_not_lower_a_point(shipped, tmp_path):

@@ -12,7 +12,7 @@ from pacs_guard.ops.roles import holder, role_lock
 from pacs_guard.simulate.phantom import make_phantom
 from pacs_guard.simulate.writer import write_series
 
-KEYS = {"study_uid", "series_uid", "verdict", "reason", "score", "p_value", "slices", "findings"}
+KEYS = {"study_uid", "series_uid", "verdict", "reason", "score", "p_value", "p_value_from", "slices", "findings"}
 SLICE_KEYS = {"sop_uid", "file", "z_mm", "score_fb", "score_fm", "x", "y"}
 CONFIG = """
 [node]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pacs_guard.detect.conformal import CleanScores
+from pacs_guard.detect.conformal import CleanScores, CleanTables
 from pacs_guard.errors import BundleError
 
 LEVELS = [0.5, 0.9, 1.0]
@@ -53,3 +53,27 @@ def test_a_score_that_equals_a_clean_one_counts_as_reached():
 def test_what_is_no_table_is_refused(broken):
     with pytest.raises(BundleError, match="calibration"):
         CleanScores.from_section(broken)
+
+
+def test_a_stratum_with_enough_patients_has_p_values_of_its_own():
+    many, few = ([[0.0, 0.5, 1.0 + number] for number in range(count)] for count in (20, 19))
+    tables = CleanTables.from_section(
+        section([0.0, 1.0, 4.0]) | {"strata": {"large": section(*many), "s": section(*few)}}
+    )
+    table, clean = tables.table_for("large")
+    assert (table.name, table.patients) == ("large", 20)
+    assert clean.p_value("any", 99.0) == pytest.approx(1 / 21)
+    for stratum in ("s", "unheard of", None):
+        table, clean = tables.table_for(stratum)
+        assert (table.name, table.patients) == ("all", 1)
+        assert clean is tables.pooled
+
+
+def test_a_bundle_without_strata_has_all_patients_in_one_table():
+    assert CleanTables.from_section(section([0.0, 1.0, 4.0])).strata == {}
+
+
+@pytest.mark.parametrize("strata", [[], {"sharp": {}}, {"sharp": None}])
+def test_strata_that_are_no_tables_are_refused(strata):
+    with pytest.raises(BundleError, match="calibration"):
+        CleanTables.from_section(section([0.0, 1.0, 4.0]) | {"strata": strata})
