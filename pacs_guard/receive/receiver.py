@@ -17,6 +17,7 @@ from pacs_guard.domain.identifiers import IMPLEMENTATION_CLASS_UID, IMPLEMENTATI
 from pacs_guard.errors import SupervisionError
 from pacs_guard.receive.handlers import Handlers
 from pacs_guard.receive.secure import Gate, secured
+from pacs_guard.receive.stock import StockRequestHandler
 from pacs_guard.receive.wire.server import WireRequestHandler
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ class Receiver:
 
     def _listen(self) -> None:
         settings = self._settings
-        handler = WireRequestHandler if settings.transport == "fast" else RequestHandler
+        handler: type[RequestHandler] = WireRequestHandler if settings.transport == "fast" else StockRequestHandler
         ports: list[tuple[int, type[RequestHandler]]] = [(settings.port, handler)] if settings.plain else []
         if self._gate is not None and settings.tls is not None:
             ports.append((settings.tls.port, secured(handler, self._gate)))

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from pacs_guard.queue import schema
+from pacs_guard.receive import stock
 from pacs_guard.receive.wire import provider
 from tests.integration.peers import wait_until
 from tests.integration.receiving import node
@@ -125,6 +126,88 @@ def test_without_a_file_to_spare_the_receiver_waits_and_goes_on(tmp_path):
             process.kill()
         wait_until(lambda: len(running.receiver._handlers.waiting) == 0, what="the end of the connections")
         assert serves(running)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        struct.pack(">BxL", 4, 2**32 - 1),
+        struct.pack(">BxL", 4, 20_000),
+        struct.pack(">BxL", 5, (1 << 20) + 1),
+        struct.pack(">BxL", 1, 2**32 - 1),
+    ],
+)
+def test_the_stock_transport_aborts_for_an_oversized_pdu_before_it_reads_it(tmp_path, header):
+    with node(tmp_path, transport="stock", max_pdu_bytes=16_384) as running:
+        before = resident_bytes()
+        peer = RawPeer.connect(running.port)
+        began = time.monotonic()
+        peer.send(header + bytes(1 << 18))
+        assert peer.end() == "aborted"
+        assert time.monotonic() - began < 5  # nobody waited for the rest
+        assert resident_bytes() - before < 16 << 20
+        wait_until(lambda: running.receiver.open_associations == 0, what="the end of the association")
+        assert serves(running)
+
+
+def test_the_stock_transport_reads_no_oversized_request_of_a_stranger(tmp_path):
+    with (
+        node(tmp_path, transport="stock", acse_timeout_seconds=60) as running,
+        socket.create_connection(("127.0.0.1", running.port), timeout=5) as stranger,
+    ):
+        stranger.sendall(struct.pack(">BxL", 1, 1 << 30) + bytes(1 << 16))
+        assert stranger.recv(100)[:1] in {b"\x07", b""}
+        assert serves(running)
+
+
+def test_the_stock_transport_lets_a_peer_go_that_drips_bytes(tmp_path):
+    head, content = a_store(rows=64)
+    stream = data_pdus(head + pdvs(1, content, (), is_command=False), [1])
+    with node(tmp_path, transport="stock", dimse_timeout_seconds=0.8, network_timeout_seconds=30) as running:
+        peer = RawPeer.connect(running.port)
+        peer.send(stream[:500])
+        began = time.monotonic()
+        with contextlib.suppress(OSError):  # it is closed at last
+            for at in range(500, len(stream)):
+                peer.send(stream[at : at + 1])
+                time.sleep(0.1)
+                if running.receiver.open_associations == 0:
+                    break
+        assert time.monotonic() - began < 5
+        assert running.files("incoming") == running.instances() == []
+        assert serves(running)
+
+
+def test_the_stock_transport_lets_a_peer_go_that_drips_its_request(tmp_path):
+    with (
+        node(tmp_path, transport="stock", acse_timeout_seconds=0.8, network_timeout_seconds=30) as running,
+        socket.create_connection(("127.0.0.1", running.port), timeout=5) as stranger,
+    ):
+        stranger.sendall(struct.pack(">BxL", 1, 500))
+        waiting = running.receiver._handlers.waiting
+        wait_until(lambda: len(waiting) == 1, what="the connection")
+        began = time.monotonic()
+        with contextlib.suppress(OSError):
+            while len(waiting) and time.monotonic() - began < 5:
+                stranger.sendall(b"\0")
+                time.sleep(0.1)
+        assert time.monotonic() - began < 5
+
+
+def test_the_stock_transport_keeps_a_peer_that_is_slow_but_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(stock, "_PROGRESS", 2000)
+    head, content = a_store(rows=64)
+    stream = data_pdus(head + pdvs(1, content, (), is_command=False), [1])
+    with node(tmp_path, transport="stock", dimse_timeout_seconds=0.8) as running:
+        peer = RawPeer.connect(running.port)
+        began = time.monotonic()
+        for start in range(0, len(stream), 1000):
+            peer.send(stream[start : start + 1000])
+            time.sleep(0.2)
+        assert time.monotonic() - began > 1.6
+        assert [answer[3] for answer in peer.answers(1)] == [0x0000]
+        peer.send(RELEASE_RQ)
+        assert peer.end() == "released"
 
 
 def test_a_peer_that_drips_bytes_is_let_go_after_the_network_timeout(tmp_path):

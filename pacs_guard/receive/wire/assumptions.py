@@ -86,7 +86,8 @@ ASSUMPTIONS = (
     ),
     Assumption(
         "pynetdicom.dul:DULServiceProvider._read_pdu_data",
-        "Replaced: which events a received PDU, a broken PDU and the end of the connection give.",
+        "Replaced: which events a received PDU, a broken PDU and the end of the connection give. Where it is not, it "
+        "asks its socket for six bytes and then for as many as these say, and an unknown type is Evt19.",
         "19f2d4e38c13c835",
     ),
     Assumption(
