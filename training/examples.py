@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pacs_guard.detect.classifier import single_threaded
 from pacs_guard.detect.features import Raster, measure_slice
 from pacs_guard.domain.verdict import FindingKind
 
@@ -60,7 +61,8 @@ class MeasuredSlice:
 
 def measure(cases: Iterable[Case]) -> Iterator[MeasuredSlice]:
     """Measure every slice that shows lung, two at a time."""
-    with ThreadPoolExecutor(_THREADS) as threads:
+    # matrix products on one thread each are the same however many threads there are
+    with single_threaded(), ThreadPoolExecutor(_THREADS) as threads:
         for case in cases:
             raster = Raster.of(case.volume.hu.shape[1:], case.volume.spacing_mm[1:])
             measured = threads.map(partial(measure_slice, spacing_mm=case.volume.spacing_mm[1:]), case.volume.hu)

@@ -20,6 +20,7 @@ from training.froc import froc_of
 from training.networks import fit_classifier
 from training.nodules import nodule_figures
 from training.protocol import auc, folds_by_group
+from training.reliability import reliability_figures
 from training.report import Figure, clean_scores, detections_of, figures_of
 from training.sources import read_all
 from training.trial import FAMILIES, held_to, run_trials, trial_figures
@@ -66,6 +67,7 @@ def evaluate(raw: Scored, slices: Measured, *, seed: int, say: Callable[[str], N
     figures = [
         *figures_of(scored),
         *detections_of(scored, points["slice"]),
+        *reliability_figures(scored, seed=seed),
         *froc_of(scored),
         *nodule_figures(slices.real, _drawn(slices.made), scored.heads_by_patient()),
         *trial_figures(trials_of(scored, slices, seed=seed)),
