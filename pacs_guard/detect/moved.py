@@ -30,8 +30,8 @@ LEAST_BLOCKS = 8
 _ROWS, _STEPS = 4, 3
 _PRIMES = (np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F), np.uint64(0xD6E8FEB86659FD93))
 _SOME = np.uint64(3)
-_SORTS = 16
-_SORT_BITS = np.uint64(60)
+_SORTS = 256
+_SORT_SHIFT, _KEPT_SHIFT = np.uint64(56), np.uint64(24)
 _DENSE_ABOVE_HU = -700
 _LEAST_STEP_HU = 4
 _COARSE = 8
@@ -64,24 +64,26 @@ class _Blocks:
 
     Attributes
     ----------
-    hashes : ndarray of uint64, shape (blocks,)
+    hashes : ndarray of uint32, shape (blocks,)
+        The bits after the first eight; chance makes some ten pairs of a whole series' blocks alike.
     places : ndarray of int32, shape (blocks,)
         Where each begins in the slice.
     starts : ndarray of int, shape (sorts + 1,)
         Where each sort begins, and the end.
     """
 
-    hashes: _Hashes
+    hashes: NDArray[np.uint32]
     places: NDArray[np.int32]
     starts: NDArray[np.intp]
 
     @classmethod
     def sorted(cls, hashes: _Hashes, places: NDArray[np.int32]) -> _Blocks:
-        sorts = (hashes >> _SORT_BITS).astype(np.uint8)
+        sorts = (hashes >> _SORT_SHIFT).astype(np.uint8)
         order = np.argsort(sorts, kind="stable")  # of bytes: linear
-        return cls(hashes[order], places[order], np.searchsorted(sorts[order], np.arange(_SORTS + 1)))
+        kept = (hashes >> _KEPT_SHIFT).astype(np.uint32)[order]
+        return cls(kept, places[order], np.searchsorted(sorts[order], np.arange(_SORTS + 1)))
 
-    def of(self, sort: int) -> tuple[_Hashes, NDArray[np.int32]]:
+    def of(self, sort: int) -> tuple[NDArray[np.uint32], NDArray[np.int32]]:
         part = slice(self.starts[sort], self.starts[sort + 1])
         return self.hashes[part], self.places[part]
 
@@ -89,8 +91,8 @@ class _Blocks:
 def find_twins(hu: NDArray[np.int16], spacing_mm: tuple[float, float, float]) -> Twins | None:
     """Return the two places that are the same over the most blocks, or None if chance explains every likeness.
 
-    Memory holds one slice's hashes and a sample of those of all slices: about as much as the series itself. A
-    sixteenth of them, by their first bits, is compared at a time.
+    Memory holds one slice's hashes and forty bits of a sample of those of all slices: about half as much as the series
+    itself. What begins with the same eight bits is compared at a time.
 
     Parameters
     ----------
@@ -165,7 +167,7 @@ def _pairs_of(parts: Sequence[_Blocks], area: int, sort: int) -> tuple[_Places, 
     return _pairs(hashes, np.concatenate([index * area + where for index, (_, where) in enumerate(members)]))
 
 
-def _pairs(hashes: _Hashes, places: _Places) -> tuple[_Places, _Places]:
+def _pairs(hashes: NDArray[np.uint32], places: _Places) -> tuple[_Places, _Places]:
     """Return the places of blocks with the same hash, the lower first; blocks that are all too common are left out."""
     order = np.argsort(hashes)
     ordered = hashes[order]

@@ -19,6 +19,7 @@ NOTHING = -20.0
 _LEAST_SUPPORT = 0.25
 _DEPTH_MM = 4.0
 _APART_MM = 28.0
+_ROWS_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,14 @@ def agreement(maps: NDArray[np.float32], spacing_mm: float) -> NDArray[np.float3
     """
     if len(maps) == 1:
         return maps
-    sigma = _DEPTH_MM / spacing_mm
+    agreed = np.empty_like(maps)
+    for row in range(0, maps.shape[1], _ROWS_AT_ONCE):
+        rows = slice(row, row + _ROWS_AT_ONCE)
+        agreed[:, rows] = _agreement(maps[:, rows], _DEPTH_MM / spacing_mm)
+    return agreed
+
+
+def _agreement(maps: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
     known = maps > NOTHING
     total = ndimage.gaussian_filter1d(np.where(known, maps, 0.0), sigma, axis=0, mode="constant", truncate=2.5)
     weight = ndimage.gaussian_filter1d(known.astype(np.float32), sigma, axis=0, mode="constant", truncate=2.5)
