@@ -45,6 +45,7 @@ _LATE_SECONDS = 60.0
 _LOOK_SECONDS = 2.0
 _RETRAINING_SECONDS = 3600.0
 _PRUNE_SECONDS = 3600.0
+_GIVE_BACK_SECONDS = 60.0
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
 
 
@@ -322,7 +323,7 @@ def _run_ops(
     from pacs_guard.cli.retraining import retraining_chore
     from pacs_guard.ops.certificate_metrics import CertificateCollector
     from pacs_guard.ops.drift_metrics import DriftCollector
-    from pacs_guard.ops.heap import share_one_heap
+    from pacs_guard.ops.heap import give_back_memory, share_one_heap
     from pacs_guard.ops.http import WatchServer
     from pacs_guard.ops.metrics import NodeCollector
     from pacs_guard.ops.model_metrics import ModelsCollector
@@ -363,7 +364,7 @@ def _run_ops(
     )
     server.start()
     more = [*trail.chores, *report_chores(stores), *self_test_chores(settings, config, stop)]
-    more.append((_prune_drift(stores), _PRUNE_SECONDS))
+    more += [(_prune_drift(stores), _PRUNE_SECONDS), (give_back_memory, _GIVE_BACK_SECONDS)]
     if settings.retraining.enabled:
         more.append((retraining_chore(stores, stop), _RETRAINING_SECONDS))
     scheduler = start_schedule(chores, settings.completeness.sweep_seconds, more)

@@ -18,3 +18,14 @@ def share_one_heap() -> bool:
         return bool(ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1))
     except (OSError, AttributeError):  # not glibc
         return False
+
+
+def give_back_memory() -> None:
+    """Give pages of the heap in which nothing is any more back to the system; a millisecond or two every so often.
+
+    By itself glibc gives back the heap's end only, and a single object that stays there keeps everything below it.
+    """
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (OSError, AttributeError):  # not glibc
+        return
