@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import pydicom
@@ -22,6 +22,7 @@ from pacs_guard.assemble.planes import Plane, frame_planes, single_plane
 from pacs_guard.domain.text import printable
 from pacs_guard.domain.volume import InstanceFacts
 from pacs_guard.errors import AssemblyError, SpoolError
+from pacs_guard.spool.store import StoredFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,15 +92,16 @@ def read_instance(instance: StoredInstance, root: Path, *, from_network: bool = 
     SpoolError
         If the file cannot be opened; never for what it contains.
     """
-    path = root / instance.path
+    file = str(root / instance.path)
     with warnings.catch_warnings():
         # malformed values are this room's daily bread: they become facts or refusals, not warnings
         warnings.simplefilter("ignore")
         try:
-            ds = _dataset(path, instance)
+            with StoredFiles(root).content_at(instance.path) as content:
+                ds = _dataset(content, instance, file)
         except AssemblyError as error:
-            return ReadInstance(bare_facts(instance), refusal=printable(str(error)), file=str(path))
-        return _read(ds, instance, str(path), from_network=from_network)
+            return ReadInstance(bare_facts(instance), refusal=printable(str(error)), file=file)
+        return _read(ds, instance, file, from_network=from_network)
 
 
 def _read(ds: Dataset, instance: StoredInstance, file: str, *, from_network: bool) -> ReadInstance:
@@ -133,9 +135,9 @@ def _planes(ds: Dataset, pixels: NDArray[np.number] | None, sop_uid: str) -> tup
     return frame_planes(ds, pixels, sop_uid) if pixels.ndim == 3 else (single_plane(ds, pixels, sop_uid),)
 
 
-def _dataset(path: Path, instance: StoredInstance) -> Dataset:
+def _dataset(content: BinaryIO, instance: StoredInstance, file: str) -> Dataset:
     try:
-        ds = pydicom.dcmread(path, force=True)
+        ds = pydicom.dcmread(content, force=True)
         _refuse_deep_nesting(ds)
         # parses every element, so that a malformed one shows here and not later
         ds.decode()
@@ -144,7 +146,7 @@ def _dataset(path: Path, instance: StoredInstance) -> Dataset:
     except Exception as error:
         # the library raises OSError of its own too, without a number, where a data set is malformed
         if isinstance(error, OSError) and error.errno is not None:
-            raise SpoolError(f"{path} cannot be read: {error}") from error
+            raise SpoolError(f"{file} cannot be read: {error}") from error
         # and nearly any other exception
         raise AssemblyError(f"the data set cannot be parsed: {error}") from error
     stated = header.text(ds.file_meta, "TransferSyntaxUID")

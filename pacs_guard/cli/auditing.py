@@ -12,7 +12,8 @@ import typer
 from pacs_guard.cli.configuration import settings_from
 from pacs_guard.cli.wiring import CLOCK, open_stores
 from pacs_guard.domain.audit import AuditEvent, Throttle
-from pacs_guard.errors import QueueError, SupervisionError
+from pacs_guard.errors import QueueError, SpoolError, SupervisionError
+from pacs_guard.spool.store import StoredFiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -154,7 +155,14 @@ def _patient_id(stores: Stores, study_id: int) -> str | None:
     from pacs_guard.ops.audit.patient import patient_id
 
     path = stores.auditing.patient_source(study_id)
-    return patient_id(stores.settings.spool_dir / path) if path is not None else None
+    if path is None:
+        return None
+    try:
+        content = StoredFiles(stores.settings.spool_dir).content_at(path)
+    except SpoolError:  # the message goes out without an ID
+        return None
+    with content:
+        return patient_id(content)
 
 
 def note_stop(stores: Stores, role: str) -> None:

@@ -6,7 +6,7 @@ import json
 import shutil
 from datetime import UTC, datetime
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import typer
 
@@ -71,20 +71,21 @@ def collect_clean(config: Path | None, to: Path, *, source: str | None, limit: i
         mine = source is None or any(one.source == source for one in study.instances)
         if not study.instances or not mine or f"study-{study.id}" in before:
             continue
-        folder = to / patient_folder(spool.absolute(study.instances[0]), study.instances[0].key.study_uid)
+        with spool.content(study.instances[0]) as content:
+            folder = to / patient_folder(content, study.instances[0].key.study_uid)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         count += bool(write_study(study, spool, folder)["instances"])
     patients = len({one.parent for one in to.glob("*/study-*")})
     typer.echo(f"{count} studies added to {to}, which holds {patients} now; they show patients")
 
 
-def patient_folder(file: Path, study_uid: str) -> str:
+def patient_folder(content: BinaryIO, study_uid: str) -> str:
     """Return a name that a patient's studies share and that does not tell who it is."""
     import hashlib
 
     from pydicom import dcmread
 
-    ds = dcmread(file, stop_before_pixels=True, force=True, specific_tags=["PatientID", "IssuerOfPatientID"])
+    ds = dcmread(content, stop_before_pixels=True, force=True, specific_tags=["PatientID", "IssuerOfPatientID"])
     who = f"{ds.get('IssuerOfPatientID') or ''}\0{ds.get('PatientID') or study_uid}"
     return hashlib.sha256(who.encode()).hexdigest()[:16]
 
@@ -101,7 +102,8 @@ def write_study(study: ReviewedStudy, spool: StoredFiles, to: Path) -> dict[str,
         try:
             spool.verify(instance)
             folder.mkdir(exist_ok=True)
-            shutil.copyfile(spool.absolute(instance), file)
+            with spool.content(instance) as content, file.open("wb") as copy:
+                shutil.copyfileobj(content, copy)
         except (SpoolError, OSError) as error:
             typer.echo(f"study {study.id}: {error}; it is left out", err=True)
             continue

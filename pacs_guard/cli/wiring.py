@@ -75,7 +75,7 @@ class Stores:
 
     def spool(self) -> Spool:
         """Open the spool."""
-        return Spool(self.settings.spool_dir)
+        return Spool(self.settings.spool_dir, segment_bytes=self.settings.receive.segment_bytes)
 
 
 def open_stores(settings: Settings) -> Stores:

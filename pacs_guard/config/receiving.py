@@ -40,6 +40,8 @@ class ReceiveSettings(Section):
         How the network is read: ``fast``, streamed by this package; or ``stock``, by pynetdicom alone.
     processes : int
         How many processes share the port.
+    segment_bytes : int
+        Size of the files of the spool that instances of up to 1 MiB lie in together; 0 for a file for each instance.
     """
 
     host: str = "0.0.0.0"  # noqa: S104  # a node that listens for scanners listens on its network
@@ -57,6 +59,7 @@ class ReceiveSettings(Section):
     max_refused_bytes: Annotated[int, Field(ge=0)] = 1024**3
     transport: Transport = "fast"
     processes: Annotated[int, Field(ge=1, le=64)] = 1
+    segment_bytes: Annotated[int, Field(ge=0, le=2**32)] = 128 * 1024**2
 
     @model_validator(mode="after")
     def _listens(self) -> Self:

@@ -79,8 +79,8 @@ class VerifiedReader:
         size = min(instance.length, self._piece_bytes)
         if len(self._buffer) < size:
             self._buffer = bytearray(size)
-        position, left = instance.offset, instance.length
-        descriptor = self._spool.descriptor(instance)
+        left = instance.length
+        descriptor, position = self._spool.descriptor(instance)
         try:
             while True:
                 piece = memoryview(self._buffer)[: min(size, left)]

@@ -14,6 +14,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from pacs_guard.deliver.association import drop, open_association
 from pacs_guard.deliver.command import StoreResponse
 from pacs_guard.errors import TransientDeliveryError
+from pacs_guard.spool.records import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -76,9 +77,18 @@ class StockChannel:
             message.DataSet = io.BytesIO(data)
         else:
             self._spool.verify(data)
-            message._dataset_path = (self._spool.absolute(data), data.offset)  # noqa: SLF001  # only way to send a file undecoded
+            self._attach(message, data)
         answer = self._exchange(message, request.context_id)
         return StoreResponse(request.message_id, int(answer.Status or 0), str(answer.ErrorComment or ""))
+
+    def _attach(self, message: C_STORE, instance: StoredInstance) -> None:
+        place = place_of(instance.path)
+        if place.is_in_segment:  # the library knows no end but the file's; what lies in a segment is small
+            with self._spool.open(instance) as file:
+                message.DataSet = io.BytesIO(file.read())
+        else:
+            path = self._spool.root / place.file
+            message._dataset_path = (path, instance.offset)  # noqa: SLF001  # only way to send a file undecoded
 
     def _exchange(self, request: C_STORE, context_id: int) -> C_STORE:
         """Send a request and return its response; whatever goes wrong ends the association."""

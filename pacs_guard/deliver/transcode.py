@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 import threading
 import zlib
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from pydicom import Dataset, dcmread
@@ -20,8 +21,11 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 
 from pacs_guard.confined import ConfinedProcess, Limits, read_exactly, read_message, serve, write_message
 from pacs_guard.deliver.contexts import FALLBACK_SYNTAXES, can_transcode
+from pacs_guard.domain.identifiers import InstanceKey
+from pacs_guard.domain.instance import StoredInstance
 from pacs_guard.domain.text import printable
 from pacs_guard.errors import ConfinementError, PermanentDeliveryError
+from pacs_guard.spool.store import StoredFiles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,8 +33,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydicom.pixels.decoders.base import Decoder
 
-    from pacs_guard.domain.instance import StoredInstance
-    from pacs_guard.spool.store import StoredFiles
 
 _WORD_BYTES = {"OW": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -70,10 +72,8 @@ def transcode(spool: StoredFiles, instance: StoredInstance, target: str) -> byte
             "only uncompressed and lossless syntaxes are, and only to uncompressed little endian"
         )
     request = {
-        "path": str(spool.absolute(instance)),
-        "offset": instance.offset,
-        "length": instance.length,
-        "source": source,
+        "root": str(spool.root),
+        "instance": asdict(instance),
         "target": target,
     }
     try:
@@ -106,7 +106,9 @@ def _asked(request: Mapping[str, Any]) -> bytes:
 def _answer(request: dict[str, Any], answers: IO[bytes], limits: Limits) -> None:
     data, message = b"", {}
     try:
-        data = transcoded(**request)
+        values = request["instance"]
+        instance = StoredInstance(**values | {"key": InstanceKey(**values["key"])})
+        data = transcoded(StoredFiles(Path(request["root"])), instance, request["target"])
     except MemoryError:
         message = {"error": f"it takes more than {limits.memory_bytes} bytes of memory"}
     except Exception as error:  # noqa: BLE001  # decoders raise nearly anything on malformed input
@@ -115,32 +117,33 @@ def _answer(request: dict[str, Any], answers: IO[bytes], limits: Limits) -> None
     answers.write(data)
 
 
-def transcoded(*, path: str, offset: int, length: int, source: str, target: str) -> bytes:
-    """Return the data set of a Part 10 file in another transfer syntax; see `transcode`, which has this done.
+def transcoded(spool: StoredFiles, instance: StoredInstance, target: str) -> bytes:
+    """Return an instance's data set in another transfer syntax; see `transcode`, which has this done.
 
     Raises
     ------
     Exception
         Nearly any, as decoders do.
     """
+    source = instance.transfer_syntax_uid
     if source == DeflatedExplicitVRLittleEndian and target == ExplicitVRLittleEndian:
-        return _inflated(path, offset, length)
-    return _re_encoded(Path(path), source, target)
+        with spool.open(instance) as file:
+            return _inflated(file.read())
+    with spool.content(instance) as content:
+        return _re_encoded(content, source, target)
 
 
-def _inflated(path: str, offset: int, length: int) -> bytes:
+def _inflated(deflated: bytes) -> bytes:
     """Undo the deflation and nothing else; the result is Explicit VR Little Endian (PS3.5 A.5)."""
     inflate = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
-    with Path(path).open("rb") as file:
-        file.seek(offset)
-        data = inflate.decompress(file.read(length))
+    data = inflate.decompress(deflated)
     if not inflate.eof:
         raise ValueError("its deflated data set is cut short")
     return data
 
 
-def _re_encoded(path: Path, source: str, target: str) -> bytes:
-    ds = dcmread(path)
+def _re_encoded(content: BinaryIO, source: str, target: str) -> bytes:
+    ds = dcmread(content)
     if ds.file_meta.TransferSyntaxUID != source:
         raise ValueError(f"the file says {ds.file_meta.TransferSyntaxUID}, the queue says {source}")
     read_pixels = _stored_pixels if source in _LITTLE_ENDIAN else _decoded_pixels

@@ -103,6 +103,7 @@ class Receiver:
         self._ae_title = settings.node.ae_title
         self._intake = intake
         self._log = log if log is not None else structlog.get_logger("pacs_guard.receive")
+        self._spool = spool
         self._handlers = Handlers(settings, spool, intake, metrics, self._log, commitment)
         tls = settings.receive.tls
         self._gate = Gate(settings, intake, metrics, self._log) if tls is not None else None
@@ -171,6 +172,7 @@ class Receiver:
         for thread in self._threads:
             thread.join()
         self._servers = []
+        self._spool.release()
         self._log.info("stopped")
 
     def serve_forever(self, stop: threading.Event, *, drain_seconds: float = 30.0) -> None:

@@ -11,8 +11,7 @@ from pacs_guard.errors import PacsGuardError, SpoolFullError
 from pacs_guard.receive.part10 import file_head
 
 if TYPE_CHECKING:
-    from pacs_guard.spool.incoming import IncomingFile
-    from pacs_guard.spool.store import Spool
+    from pacs_guard.spool.store import Incoming, Spool
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class Reception:
 
     Attributes
     ----------
-    file : IncomingFile or None
+    file : Incoming or None
         None before the first fragment, and after an error or `drop`.
     length : int
         Bytes of the data set so far, let go or not.
@@ -81,7 +80,7 @@ class Reception:
 
     def __init__(self, spool: Spool, request: StoreRequest, min_free_bytes: int) -> None:
         self.request = request
-        self.file: IncomingFile | None = None
+        self.file: Incoming | None = None
         self.length = 0
         self.error: PacsGuardError | None = None
         self._spool = spool
@@ -96,7 +95,7 @@ class Reception:
         return time.perf_counter() - self._began
 
     def write(self, fragment: bytes | memoryview) -> None:
-        """Take the next fragment."""
+        """Take the next fragment; its memory stays as it is until the data set is finished, or `detach` is called."""
         with self._lock:
             self.length += len(fragment)
             if self.error is not None or self._dropped:
@@ -109,13 +108,19 @@ class Reception:
                 self.error = error
                 self._discard()
 
+    def detach(self) -> None:
+        """Let go of the memory of all fragments so far."""
+        with self._lock:
+            if self.file is not None:
+                self.file.detach()
+
     def drop(self) -> None:
         """Let go of the data set, and of what may still come of it."""
         with self._lock:
             self._dropped = True
             self._discard()
 
-    def _open(self) -> IncomingFile:
+    def _open(self) -> Incoming:
         free = self._spool.free_bytes()
         if free < self._min_free:
             raise SpoolFullError(f"{free} bytes are free in the spool; {self._min_free} are kept free")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pacs_guard.domain.identifiers import InstanceKey
 from pacs_guard.domain.instance import StoredInstance
@@ -21,14 +21,15 @@ from pacs_guard.queue.rows import Outcome
 from pacs_guard.receive.group import Group
 from pacs_guard.receive.reception import Reception, StoreRequest
 from pacs_guard.receive.structure import DOES_NOT_MATCH, NOT_UNDERSTOOD, Identity, identify
+from pacs_guard.spool.segment import Segment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pacs_guard.queue.intake import Intake
     from pacs_guard.receive.metrics import ReceiveMetrics
-    from pacs_guard.spool.incoming import IncomingFile
-    from pacs_guard.spool.store import Spool
+    from pacs_guard.spool.folders import Folder
+    from pacs_guard.spool.store import Incoming, Spool
 
 SUCCESS = 0x0000
 PROCESSING_FAILURE = 0x0110
@@ -52,6 +53,13 @@ class Answer:
 
     status: int
     comment: str = ""
+
+
+class _Kept(NamedTuple):
+    """An arrival whose content is written; in a segment it is durable only once that is synced."""
+
+    arrival: Arrival
+    segment: Segment | None = None
 
 
 class Storage:
@@ -85,7 +93,7 @@ class Storage:
         self._log = log
         self._min_free = min_free_bytes
         self._max_refused = max_refused_bytes
-        self._group: Group[Arrival, Outcome] = Group(self._write_down)
+        self._group: Group[_Kept, Outcome] = Group(self._make_durable)
 
     def limit(self, *, min_free_bytes: int, max_refused_bytes: int) -> None:
         """Use other limits for every later data set."""
@@ -156,8 +164,7 @@ class Storage:
             raise DataSetError("the data set is empty", status=NOT_UNDERSTOOD)
         identity = identify(reception.file.reader(), reception.length, reception.request.transfer_syntax_uid)
         _check_command(reception.request, identity)
-        instance = _instance(reception.request, identity, reception.file, self._spool.path_for(identity.study_uid))
-        outcome = self._keep(reception, reception.file, instance)
+        instance, outcome = self._keep(reception, reception.file, identity)
         if outcome is Outcome.CONFLICT:
             log = self._log_of(reception).bind(study=identity.study_uid)
             log.warning("instance stored; another one has its SOP Instance UID and other content")
@@ -174,23 +181,45 @@ class Storage:
         self._count(reception, outcome, SUCCESS)
         return Answer(SUCCESS)
 
-    def _keep(self, reception: Reception, file: IncomingFile, instance: StoredInstance) -> Outcome:
-        """Make the file durable, then its row; a file that no row will know is removed."""
+    def _keep(self, reception: Reception, file: Incoming, identity: Identity) -> tuple[StoredInstance, Outcome]:
+        """Make the content durable, then its row; content that no row will know is removed."""
         sender = reception.request.sender
-        folder = file.place(instance.path)
+        placed = file.place(self._spool.path_for(identity.study_uid))
         reception.file = None
+        instance = _instance(reception.request, identity, file, placed.path)
         arrival = Arrival(instance, sender.calling_ae, sender.association_id)
         try:
-            self._spool.sync(folder)  # here, so that the folders of several studies are synced side by side
-            outcome = self._group.submit(arrival)
-        except CommitUnknownError:  # a row may know the file; reconciliation finds out
+            outcome = self._settle(arrival, placed.holder)
+        except CommitUnknownError:  # a row may know it; reconciliation finds out
             raise
         except (QueueUnavailableError, SpoolError):
             self._remove(instance.path)
             raise
+        finally:
+            placed.holder.settle()
         if outcome is Outcome.DUPLICATE:
             self._remove(instance.path)
-        return outcome
+        return instance, outcome
+
+    def _settle(self, arrival: Arrival, holder: Folder | Segment) -> Outcome:
+        if isinstance(holder, Segment):
+            return self._group.submit(_Kept(arrival, holder))
+        self._spool.sync(holder)  # here, so that the folders of several studies are synced side by side
+        return self._group.submit(_Kept(arrival))
+
+    def _make_durable(self, kept: Sequence[_Kept]) -> list[Outcome | Exception]:
+        """Make the content of a group durable, each segment with one sync, then its rows with one commit."""
+        failures: dict[Segment, SpoolError] = {}
+        for segment in {one.segment for one in kept if one.segment is not None}:
+            try:
+                self._spool.sync(segment)
+            except SpoolError as error:
+                failures[segment] = error
+        if not failures:
+            return self._write_down([one.arrival for one in kept])
+        durable = [one.arrival for one in kept if one.segment not in failures]
+        outcomes = iter(self._write_down(durable) if durable else ())
+        return [failures[one.segment] if one.segment in failures else next(outcomes) for one in kept]
 
     def _write_down(self, arrivals: Sequence[Arrival]) -> list[Outcome | Exception]:
         """Make rows durable: all together, or each alone if one of them fails."""
@@ -243,7 +272,7 @@ def _check_command(request: StoreRequest, identity: Identity) -> None:
             )
 
 
-def _instance(request: StoreRequest, identity: Identity, file: IncomingFile, path: str) -> StoredInstance:
+def _instance(request: StoreRequest, identity: Identity, file: Incoming, path: str) -> StoredInstance:
     return StoredInstance(
         id=0,
         key=InstanceKey(identity.study_uid, identity.series_uid, identity.sop_uid, file.sha256),

@@ -63,6 +63,9 @@ class Folder:
             if self._failure is not None and mine <= self._failure[0]:
                 raise self._failure[1]
 
+    def settle(self) -> None:
+        """Note that a row knows one of its files, or none will; a folder is held for nobody."""
+
     def _sync_all_changes(self) -> None:
         changes = self._changes
         try:

@@ -1,4 +1,4 @@
-"""A file being received: written, hashed on the way, then committed, set aside or discarded."""
+"""An instance being received into a file: written, hashed on the way, then committed, set aside or discarded."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pacs_guard.spool.failures import translated
+from pacs_guard.spool.segment import Placed
 
 if TYPE_CHECKING:
-    from pacs_guard.spool.folders import Folder, Folders
+    from pacs_guard.spool.folders import Folders
 
 _SMALL = 1 << 15
 _ENOUGH = 1 << 17
@@ -87,7 +88,7 @@ class IncomingFile:
         except OSError as error:
             raise translated(error, "a received instance cannot be stored") from error
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append to the data set.
 
         Raises
@@ -132,14 +133,17 @@ class IncomingFile:
             If any step fails; the file is then not visible under that path, or will be set aside at
             reconciliation.
         """
-        folder = self.place(path)
+        placed = self.place(path)
         try:
-            folder.sync()
+            placed.holder.sync()
         except OSError as error:
             raise translated(error, "a received instance cannot be made durable") from error
 
-    def place(self, path: str) -> Folder:
-        """Make the content durable and move it to its final path; return the folder that is to be synced yet.
+    def detach(self) -> None:
+        """Let go of the memory that was passed to `write`; nothing of it is held here."""
+
+    def place(self, path: str) -> Placed:
+        """Make the content durable and move it to its final path; its folder is to be synced yet.
 
         Raises
         ------
@@ -150,7 +154,7 @@ class IncomingFile:
         try:
             os.fsync(self._descriptor)
             self._close()
-            return self._folders.take_in(self._path, path)
+            return Placed(path, self._folders.take_in(self._path, path))
         except OSError as error:
             raise translated(error, "a received instance cannot be made durable") from error
 
@@ -175,7 +179,7 @@ class IncomingFile:
         if self._gathered or self._preamble:
             self._append(b"")
 
-    def _append(self, data: bytes | memoryview) -> None:
+    def _append(self, data: bytes | bytearray | memoryview) -> None:
         """Write what was gathered and `data`, in one system call."""
         preamble, self._preamble = self._preamble, b""
         gathered, self._gathered = self._gathered, bytearray()

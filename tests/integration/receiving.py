@@ -20,6 +20,7 @@ from pacs_guard.queue import schema
 from pacs_guard.queue.database import Database
 from pacs_guard.queue.intake import Intake
 from pacs_guard.receive.receiver import Receiver
+from pacs_guard.spool.sealed import records_in
 from pacs_guard.spool.store import Spool
 from tests.integration.peers import dataset_bytes, free_port
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from pynetdicom.association import Association
 
 TRANSPORT = "fast"
+SEGMENT_BYTES = 1 << 21
 CALLERS = ["STORESCU", "DCMSEND", "ECHOSCU", "TESTSCU"]
 
 
@@ -94,14 +96,32 @@ class RunningNode:
         """What lies in the spool under the rows' paths, checked against the rows."""
         found = []
         for row in self.instances():
-            content = (self.spool.root / row["path"]).read_bytes()
+            with self.spool.content_at(row["path"]) as file:
+                content = file.read()
             assert dataset_bytes(content) == content[row["offset"] :]
             assert len(content) == row["offset"] + row["length"]
             found.append(content[row["offset"] :])
         return found
 
-    def files(self, part: str = "instances") -> list[Path]:
-        return sorted(file for file in (self.spool.root / part).rglob("*") if file.is_file())
+    def files(self, part: str = "instances") -> list[Path | str]:
+        """What lies in a part of the spool; of its instances, what lies in segments too."""
+        found = [file for file in (self.spool.root / part).rglob("*") if file.is_file()]
+        records = [f"{file}/{one}" for file, one in self.records()] if part == "instances" else []
+        return sorted(found) + records
+
+    def is_receiving(self) -> bool:
+        """Whether a data set is under way."""
+        open_ones = self.receiver._handlers.associations._open.values()
+        return any(one._under_way for one in list(open_ones))
+
+    def records(self) -> list[tuple[str, int]]:
+        """Segment and place of what lies in segments."""
+        found = []
+        for segment in sorted((self.spool.root / "segments").iterdir()):
+            file = f"segments/{segment.name}"
+            with segment.open("rb") as opened:
+                found += [(file, record.start) for record in records_in(opened.fileno(), file)]
+        return found
 
 
 @contextmanager
@@ -119,13 +139,21 @@ def node(
     settings = Settings(
         node={"data_dir": folder / "data"},
         tls=identity or {},
-        receive={"host": "127.0.0.1", "port": port, "min_free_bytes": 0, "transport": TRANSPORT, **receive},
+        receive={
+            "host": "127.0.0.1",
+            "port": port,
+            "min_free_bytes": 0,
+            "transport": TRANSPORT,
+            "segment_bytes": SEGMENT_BYTES,
+            **receive,
+        },
         sources=[{"name": "ct1", "ae_titles": CALLERS, **(source or {})}, *sources],
         destinations=[{"name": "pacs", "ae_title": "PACS"}],
     )
     database = Database(settings.database_url)
     database.prepare()
-    spool, metrics, intake = Spool(settings.spool_dir), CountingMetrics(), Intake(database, time.time, "test")
+    spool = Spool(settings.spool_dir, segment_bytes=settings.receive.segment_bytes)
+    metrics, intake = CountingMetrics(), Intake(database, time.time, "test")
     receiver = Receiver(settings, spool, intake, metrics)
     receiver.start()
     try:

@@ -29,6 +29,7 @@ from pynetdicom.sop_class import Verification
 
 from pacs_guard.errors import CommitUnknownError, QueueError, QueueUnavailableError, SpoolFullError, SupervisionError
 from pacs_guard.queue import schema
+from pacs_guard.spool.held import IncomingRecord
 from pacs_guard.spool.incoming import IncomingFile
 from tests.integration import receiving
 from tests.integration.peers import (
@@ -59,10 +60,13 @@ STORESCU_OPTIONS = {
 CONVERTED_BY_DCMSEND = {ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian}
 
 
-@pytest.fixture(autouse=True, params=["fast", "stock"])
+@pytest.fixture(autouse=True, params=["fast", "stock", "fast, a file for each"])
 def transport(request, monkeypatch):
-    """How the node of each test reads the network: whatever holds for one must hold for the other."""
-    monkeypatch.setattr(receiving, "TRANSPORT", request.param)
+    """How the node of each test reads the network and keeps instances: whatever holds for one must hold for all."""
+    transport, _, files = request.param.partition(",")
+    monkeypatch.setattr(receiving, "TRANSPORT", transport)
+    if files:
+        monkeypatch.setattr(receiving, "SEGMENT_BYTES", 0)
 
 
 def a_slice(number: int = 1, **how):
@@ -96,7 +100,7 @@ def test_instances_are_kept_byte_for_byte(tmp_path, sender, syntax):
         assert {row["transfer_syntax_uid"] for row in rows} == {syntax}
         expected = {dataset_bytes(file) for file in files}
         if syntax == DeflatedExplicitVRLittleEndian:  # DCMTK deflates anew
-            assert [dcmread(running.spool.root / row["path"]).PixelData for row in rows] == [
+            assert [dcmread(running.spool.content_at(row["path"])).PixelData for row in rows] == [
                 dcmread(file).PixelData for file in files
             ]
         else:
@@ -113,7 +117,7 @@ def test_bytes_on_the_wire_are_the_bytes_in_the_spool(tmp_path, syntax):
         with associated(running.port, transfer_syntaxes=(syntax,)) as association:
             assert send_raw(association, content, sop_uid=dcmread(file).SOPInstanceUID).Status == 0x0000
         assert running.data_sets() == [content]
-        head = dcmread(running.files()[0], stop_before_pixels=True).file_meta
+        head = dcmread(running.spool.content_at(running.instances()[0]["path"]), stop_before_pixels=True).file_meta
         assert (head.TransferSyntaxUID, head.MediaStorageSOPInstanceUID) == (syntax, dcmread(file).SOPInstanceUID)
 
 
@@ -434,7 +438,7 @@ def test_full_disk_is_answered_and_leaves_nothing(tmp_path, monkeypatch, step):
 
     data_set = a_slice()
     with node(tmp_path) as running, associated(running.port) as association:
-        monkeypatch.setattr(IncomingFile, step, full)
+        monkeypatch.setattr(IncomingRecord if receiving.SEGMENT_BYTES else IncomingFile, step, full)
         assert send_raw(association, encoded(data_set), sop_uid=data_set.SOPInstanceUID).Status == 0xA700
         assert running.files() == running.files("incoming") == []
         monkeypatch.undo()
@@ -485,7 +489,7 @@ def test_association_aborted_half_way_leaves_nothing(tmp_path):
     with node(tmp_path) as running:
         association = associate(running.port)
         request_part_of_an_instance(association, encoded(a_slice()))
-        wait_until(lambda: running.files("incoming"), what="a file being received")
+        wait_until(running.is_receiving, what="a data set being received")
         association.abort()
         wait_until(lambda: not running.files("incoming"), what="the file is gone")
         wait_until(lambda: running.receiver.open_associations == 0, what="the end of the association")
@@ -498,7 +502,7 @@ def test_connection_cut_half_way_leaves_nothing(tmp_path):
     with node(tmp_path) as running:
         association = associate(running.port)
         request_part_of_an_instance(association, encoded(a_slice()))
-        wait_until(lambda: running.files("incoming"), what="a file being received")
+        wait_until(running.is_receiving, what="a data set being received")
         association.dul.socket.socket.shutdown(socket.SHUT_RDWR)
         wait_until(lambda: not running.files("incoming"), what="the file is gone")
         wait_until(lambda: running.rows(schema.associations) == [], what="the end of the association")

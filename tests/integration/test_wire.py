@@ -241,9 +241,9 @@ def test_peer_that_sends_slowly_is_served(fast):
 def test_peer_that_falls_silent_within_a_data_set_is_aborted(fast):
     peer = RawPeer.connect(fast.port)
     peer.send(data_pdus(half(), [1]))
-    wait_until(lambda: fast.files("incoming"), what="a file being received")
+    wait_until(fast.is_receiving, what="a data set being received")
     assert peer.end() == "aborted"
-    wait_until(lambda: not fast.files("incoming"), what="the file is gone")
+    wait_until(lambda: not fast.is_receiving() and not fast.files("incoming"), what="the data set is gone")
 
 
 def test_rest_of_a_message_is_waited_for_as_long_as_the_dimse_time_out_says(tmp_path):

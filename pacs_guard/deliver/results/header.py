@@ -13,8 +13,7 @@ from pacs_guard.errors import PermanentDeliveryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
-    from typing import Any
+    from typing import Any, BinaryIO
 
 _LOG = structlog.get_logger(__name__)
 _SEXES = {"M", "F", "O"}
@@ -36,20 +35,27 @@ COPIED = (
 """Identity only; what else the header says was assessed, not taken over."""
 
 
-def study_header(paths: Iterable[Path], study_uid: str) -> Dataset:
+def study_header(instances: Iterable[Callable[[], BinaryIO]], study_uid: str) -> Dataset:
     """Return the patient and study attributes of the first instance that can be read, as UTF-8.
 
     A value that the standard does not allow is left empty: a broken header must not keep the evidence back.
+
+    Parameters
+    ----------
+    instances : iterable of callable
+        Each opens an instance's Part 10 content.
+    study_uid : str
 
     Raises
     ------
     PermanentDeliveryError
         If no instance can be read.
     """
-    for path in paths:
+    for opened in instances:
         try:
-            found = dcmread(path, specific_tags=list(COPIED), stop_before_pixels=True)
-            found.decode()
+            with opened() as content:
+                found = dcmread(content, specific_tags=list(COPIED), stop_before_pixels=True)
+                found.decode()
         except Exception as error:  # noqa: BLE001  # a broken header raises anything; another instance may do
             _LOG.info("header not usable for results", error=type(error).__name__)  # its text may quote the header
             continue

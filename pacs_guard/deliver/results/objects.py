@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydicom import dcmwrite
@@ -17,6 +18,7 @@ from pacs_guard.deliver.results.report import report
 from pacs_guard.domain.identifiers import InstanceKey
 from pacs_guard.domain.instance import StoredInstance
 from pacs_guard.errors import PermanentDeliveryError
+from pacs_guard.spool.store import StoredFiles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +60,8 @@ def _make(result: ClaimedResult, data_dir: Path, spool_dir: Path, node: str) -> 
     findings = list(_findings(evidence))
     if not findings:
         raise PermanentDeliveryError(f"{folder / 'evidence.json'} names no finding")
-    header = study_header((spool_dir / instance.path for instance in result.instances), result.study_uid)
+    spool = StoredFiles(spool_dir)
+    header = study_header((partial(spool.content, instance) for instance in result.instances), result.study_uid)
     made: dict[str, Dataset] = {
         "report.dcm": report(header, result.instances, findings, versions=evidence["detectors"], node=node)
     }

@@ -58,6 +58,11 @@ class MessageStream:
         """Whether a data set is under way that is stored here."""
         return self._reception is not None
 
+    def detach(self) -> None:
+        """Let go of the memory of all fragments so far."""
+        if self._reception is not None:
+            self._reception.detach()
+
     @property
     def is_under_way(self) -> bool:
         """Whether the rest of a message is to come."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 _LOG = structlog.get_logger("pacs_guard.receive")
 _BUFFER = 1 << 20
 _WORTH_WAITING_FOR = 1 << 15
+_LEAST_ROOM = 1 << 17
 _BETWEEN_DATA_SETS = 1 << 18  # of many small messages, those that come first are answered first
 _LONGEST_WAIT_SECONDS = 0.5
 _PROGRESS = 1 << 16  # fewer bytes do not put the idle timer back, unless they complete a control PDU or a message
@@ -55,6 +56,7 @@ class WireProvider(DULServiceProvider):
         self._wake_up = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._wake_lock = threading.Lock()
         self._buffer = memoryview(bytearray(_BUFFER))
+        self._filled = 0  # so much of it belongs to the data set under way
         self._parser = PduParser(max_length=assoc.ae.maximum_pdu_size)
         self._parsed: Iterator[DataPdu | Fragment | ControlPdu] | None = None
         self._messages: MessageStream | None = None
@@ -222,13 +224,17 @@ class WireProvider(DULServiceProvider):
         wrapped = self.socket.socket if self.socket is not None else None
         if wrapped is None:  # closed by another thread meanwhile
             return
+        is_data = self._messages is not None and self._messages.is_receiving
+        if not is_data:
+            self._filled = 0
+        size = self._must_come()
+        room = self._room(size)
         try:
-            if size := self._must_come():
-                count = wrapped.recv_into(self._buffer, size, socket.MSG_WAITALL)
+            if size:
+                count = wrapped.recv_into(room, min(size, len(room)), socket.MSG_WAITALL)
             else:
-                is_data = self._messages is not None and self._messages.is_receiving
-                most = _BUFFER if is_data else _BETWEEN_DATA_SETS
-                count = wrapped.recv_into(self._buffer, most, socket.MSG_DONTWAIT)
+                most = len(room) if is_data else _BETWEEN_DATA_SETS
+                count = wrapped.recv_into(room, most, socket.MSG_DONTWAIT)
         except BlockingIOError:  # nothing came, or not within the time that the socket waits
             return
         except OSError:
@@ -242,8 +248,17 @@ class WireProvider(DULServiceProvider):
         self._since_progress += count
         if self._since_progress >= _PROGRESS:
             self._note_progress()
-        self._parsed = self._parser.feed(self._buffer[:count])
+        self._filled += count
+        self._parsed = self._parser.feed(room[:count])
         self._go_on()
+
+    def _room(self, wanted: int) -> memoryview:
+        """Return where to read to; what is there of the data set under way stays, until it would be in the way."""
+        if self._filled and len(self._buffer) - self._filled < max(wanted, _LEAST_ROOM):
+            if self._messages is not None:
+                self._messages.detach()
+            self._filled = 0
+        return self._buffer[self._filled :]
 
     def _note_progress(self) -> None:
         """Begin to wait anew; a peer that drips bytes would have its association for ever otherwise."""

@@ -92,7 +92,7 @@ def test_answers_that_nobody_took_are_not_those_of_the_next_series(confined, ser
 
 
 def test_a_file_that_is_gone_is_the_spools_fault(confined, series, tmp_path):
-    with pytest.raises(SpoolError, match="cannot be read"):
+    with pytest.raises(SpoolError, match="gone from the spool"):
         list(confined([stored(tmp_path / "gone")]))
     assert one(confined, series).volume is not None
 

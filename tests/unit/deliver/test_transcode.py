@@ -127,13 +127,7 @@ def test_other_pixels_after_transcoding_are_never_sent(spool, monkeypatch):
     monkeypatch.setattr(room, "_swap_words", lambda _ds: None)
     instance = spooled(spool, content_of("MR_small_bigendian.dcm"))
     with pytest.raises(ValueError, match="pixels differ"):
-        room.transcoded(
-            path=str(spool.absolute(instance)),
-            offset=instance.offset,
-            length=instance.length,
-            source=instance.transfer_syntax_uid,
-            target=ExplicitVRLittleEndian,
-        )
+        room.transcoded(spool, instance, ExplicitVRLittleEndian)
 
 
 def test_a_codec_that_crashes_fails_its_instance_and_no_other(spool):
