@@ -12,7 +12,9 @@ from pacs_guard.errors import PacsGuardError
 from pacs_guard.queue.backup import copy_database
 from pacs_guard.queue.database import Database
 from pacs_guard.queue.upkeep import Upkeep
-from pacs_guard.spool.backup import copy_new_files, remove_others
+from pacs_guard.spool.backup import copy_changed_segments, copy_new_files, remove_others
+from pacs_guard.spool.records import place_of
+from pacs_guard.spool.store import StoredFiles
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,18 +46,17 @@ def back_up(config: Path | None, target: Path) -> int:
     prepare_folder(target)
     in_sqlite = copy_database(stores.database, target / _DATABASE)
     copied = sum(copy_new_files(data / folder, target / folder) for folder in _FOLDERS)
+    copied += copy_changed_segments(data / "spool/segments", target / "spool/segments")
     database = Database(f"sqlite:///{target / _DATABASE}") if in_sqlite else stores.database
-    expected = {f"spool/{path}": size for _, path, size in Upkeep(database, CLOCK).expected_files()}
-    removed = remove_others(data, target, {_DATABASE, f"{_DATABASE}-wal", f"{_DATABASE}-shm", *expected})
+    expected = {path: size for _, path, size in Upkeep(database, CLOCK).expected_files()}
+    needed = {f"spool/{place_of(path).file}" for path in expected}
+    removed = remove_others(data, target, {_DATABASE, f"{_DATABASE}-wal", f"{_DATABASE}-shm", *needed})
     database.close()
-    missing = [path for path, size in expected.items() if _size(target / path) < size]
+    copies = StoredFiles(target / "spool")
+    missing = [path for path, size in expected.items() if copies.size(path) < size]
     for path in missing:
-        typer.echo(f"missing or cut short: {path}")
+        typer.echo(f"missing or cut short: spool/{path}")
     typer.echo(f"{copied} files copied, {removed} removed, {len(expected)} instances in {target}")
     if not in_sqlite:
         typer.echo("the queue is in PostgreSQL: copy it with pg_dump BEFORE this command")
     return 1 if missing else 0
-
-
-def _size(path: Path) -> int:
-    return path.stat().st_size if path.exists() else -1

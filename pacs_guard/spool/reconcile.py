@@ -40,7 +40,7 @@ class Reconciliation:
     orphans : tuple of str
         Where files without a row were set aside.
     unfinished : int
-        Files that were being received when a process died; removed.
+        Files and records that were being written when a process died; removed.
     """
 
     missing: tuple[int, ...]
@@ -51,8 +51,9 @@ class Reconciliation:
 def reconcile(spool: Spool, rows: Rows, *, now: float, grace_seconds: float) -> Reconciliation:
     """Compare the spool with the queue.
 
-    A file without a row was never acknowledged (or its row is lost with an older database): it is set aside, not
-    removed. A row without its file is marked, so that the ledger shows it.
+    An instance without a row was never acknowledged (or its row is lost with an older database): it is set aside, not
+    removed. A row without its bytes is marked, so that the ledger shows it. Segments that no process writes to give
+    their unused room back.
 
     Parameters
     ----------
@@ -61,24 +62,23 @@ def reconcile(spool: Spool, rows: Rows, *, now: float, grace_seconds: float) -> 
     now : float
         Seconds since the epoch.
     grace_seconds : float
-        Younger files are left alone, as a receiver may be about to write their row; 0 only while none is running.
+        Younger files and segments are left alone, as a receiver may be about to write their rows; 0 only while none
+        is running.
     """
     missing, present = _check_rows(spool, rows)
     rows.mark_missing(missing, missing=True)
     rows.mark_missing(present, missing=False)
     orphans = tuple(_set_aside(spool, rows, now - grace_seconds))
-    return Reconciliation(tuple(missing), orphans, spool.clear_incoming(now - grace_seconds))
+    left = spool.clear_up_segments(rows.known_paths, now - grace_seconds)
+    unfinished = spool.clear_incoming(now - grace_seconds) + left.unfinished
+    return Reconciliation(tuple(missing), (*orphans, *left.orphans), unfinished)
 
 
 def _check_rows(spool: Spool, rows: Rows) -> tuple[list[int], list[int]]:
     missing: list[int] = []
     present: list[int] = []
     for instance_id, path, size in rows.expected_files():
-        try:
-            found = (spool.root / path).stat().st_size
-        except OSError:
-            found = -1
-        (present if found == size else missing).append(instance_id)
+        (present if spool.size(path) == size else missing).append(instance_id)
     return missing, present
 
 

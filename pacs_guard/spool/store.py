@@ -23,14 +23,16 @@ from pacs_guard.spool.failures import translated
 from pacs_guard.spool.folders import Folders, sync_all
 from pacs_guard.spool.held import IncomingRecord
 from pacs_guard.spool.incoming import IncomingFile
+from pacs_guard.spool.leftovers import clear_up
 from pacs_guard.spool.records import Place, place_of
 from pacs_guard.spool.segments import SegmentWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from pacs_guard.domain.instance import StoredInstance
     from pacs_guard.spool.folders import Folder
+    from pacs_guard.spool.leftovers import Leftovers
     from pacs_guard.spool.segment import Segment
 
     Incoming = IncomingFile | IncomingRecord
@@ -247,6 +249,26 @@ class Spool(StoredFiles):
                 except FileNotFoundError:  # removed since the folder was listed
                     continue
                 yield str(full.relative_to(self.root)), modified
+
+    def clear_up_segments(self, known: Callable[[Collection[str]], set[str]], older_than: float) -> Leftovers:
+        """Set aside what no row knows in segments that no process writes to, and give their unused room back.
+
+        Parameters
+        ----------
+        known : callable
+            Returns those of some paths that a row needs.
+        older_than : float
+            Segments changed later are left alone; seconds since the epoch.
+
+        Raises
+        ------
+        SpoolError
+            If that fails.
+        """
+        try:
+            return clear_up(self.root, known, older_than)
+        except OSError as error:
+            raise translated(error, "segments cannot be cleared up") from error
 
     def clear_incoming(self, older_than: float) -> int:
         """Remove what was being received when a process died; `older_than` is in seconds since the epoch."""

@@ -103,7 +103,7 @@ def test_a_second_backup_copies_what_is_new_and_drops_what_is_gone(node, tmp_pat
 def test_a_copy_that_lacks_an_instance_is_no_success(node, tmp_path, capsys):
     config = configuration(tmp_path / "pacs-guard.toml", tmp_path / "data")
     instance = node.receive(part10(study="1.2.1"))
-    node.spool.absolute(instance).unlink()
+    (node.spool.root / instance.path).unlink()
     assert back_up(config, tmp_path / "copy") == 1
     assert f"missing or cut short: spool/{instance.path}" in capsys.readouterr().out
 

@@ -7,23 +7,9 @@ import os
 import pytest
 
 from pacs_guard.spool.reconcile import reconcile
+from tests.unit.spool.rows import FakeRows
 
 NOW = 2_000_000_000.0
-
-
-class FakeRows:
-    def __init__(self, rows):
-        self.rows = rows  # path -> (id, size)
-        self.missing = {}
-
-    def expected_files(self):
-        yield from ((number, path, size) for path, (number, size) in self.rows.items())
-
-    def known_paths(self, paths):
-        return set(paths) & set(self.rows)
-
-    def mark_missing(self, instance_ids, *, missing):
-        self.missing |= dict.fromkeys(instance_ids, missing)
 
 
 @pytest.fixture
