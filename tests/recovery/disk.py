@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pytest
 
 
 class ForgetfulDisk:
-    """Notes what each `os.fsync` makes durable under a folder: a file's content, or a folder's entries.
+    """Notes what each sync makes durable under a folder: a file's content, or a folder's entries.
 
     This is less than any real file system keeps: a file whose content was synced is lost all the same unless every
     folder above it was synced after its entry was made.
@@ -28,13 +31,13 @@ class ForgetfulDisk:
         self._contents: dict[int, bytes] = {}
         self._entries: dict[int, dict[str, int]] = {}
         self._lock = threading.Lock()
-        self._real_fsync = os.fsync
 
     def watch(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Stand in for `os.fsync` from now on."""
-        monkeypatch.setattr(os, "fsync", self._fsync)
+        """Stand in for `os.fsync` and `os.fdatasync` from now on."""
+        for name in ("fsync", "fdatasync"):
+            monkeypatch.setattr(os, name, partial(self._sync, getattr(os, name)))
 
-    def _fsync(self, descriptor: int) -> None:
+    def _sync(self, real: Callable[[int], None], descriptor: int) -> None:
         path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))  # noqa: PTH115  # not a path of its own
         if path == self._root or self._root in path.parents:
             number = os.fstat(descriptor).st_ino
@@ -43,7 +46,7 @@ class ForgetfulDisk:
                     self._entries[number] = {entry.name: entry.inode() for entry in os.scandir(path)}
                 else:
                     self._contents[number] = path.read_bytes()
-        self._real_fsync(descriptor)
+        real(descriptor)
 
     def after_power_loss(self, target: Path) -> Path:
         """Write what a loss of power at this moment would leave to a new folder, and return it."""

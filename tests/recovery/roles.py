@@ -50,7 +50,7 @@ class _Stores:
         self.metrics = RoleMetrics(CollectorRegistry())
 
     def spool(self) -> Spool:
-        return Spool(self.settings.spool_dir)
+        return Spool(self.settings.spool_dir, segment_bytes=self.settings.receive.segment_bytes)
 
 
 def _receive(stores: _Stores) -> None:

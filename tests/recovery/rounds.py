@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import sqlite3
+import struct
 import threading
 import time
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from pacs_guard.queue.database import Database
 from pacs_guard.queue.reports import Reports
 from pacs_guard.queue.upkeep import Upkeep
 from pacs_guard.spool.reconcile import reconcile
+from pacs_guard.spool.sealed import records_in
 from pacs_guard.spool.store import Spool
 from tests.integration.peers import free_port
 from tests.recovery.network import Line, Modality, Pacs, wait_for
@@ -35,6 +37,9 @@ STUDIES = 2
 """They arrive over an association each at the same time, and leave so."""
 INSTANCES = 3
 """Of each study."""
+SEGMENT_BYTES = 1 << 16
+"""Holds a few rounds' instances of the first study; those of the second are larger, so that each gets a file."""
+_PADDING = struct.pack("<HH2sHI", 0xFFFC, 0xFFFC, b"OB", 0, SEGMENT_BYTES) + bytes(SEGMENT_BYTES)
 ROUND_SECONDS = 60.0
 KINDS = ("point", "point", "point", "point", "random", "failing", "locked", "cut")
 """What goes wrong, as often as it stands here."""
@@ -99,6 +104,7 @@ class CrashTest:
                 "processes": 2,
                 "min_free_bytes": 0,
                 "dimse_timeout_seconds": 5,
+                "segment_bytes": SEGMENT_BYTES,
             },
             sources=[{"name": "ct-1", "ae_titles": ["CT1"]}],
             destinations=[
@@ -214,8 +220,9 @@ class CrashTest:
     def _modalities(self) -> list[Modality]:
         """One for each study."""
         found = []
-        for _ in range(STUDIES):
-            instances = [(sop, head + self._load.tail) for sop, head in self._load.heads(self._instances)]
+        for number in range(STUDIES):
+            rest = self._load.tail + (_PADDING if number % 2 else b"")
+            instances = [(sop, head + rest) for sop, head in self._load.heads(self._instances)]
             found.append(Modality(self._to_node.port, instances))
         return found
 
@@ -284,10 +291,11 @@ class CrashTest:
             assert not found.missing, f"missing from the spool: {found.missing}"
             with self._database() as connection:
                 for row in connection.execute(sa.select(schema.instances)).mappings():
-                    content = (spool.root / row["path"]).read_bytes()[row["offset"] : row["offset"] + row["length"]]
+                    with spool.content_at(row["path"]) as file:
+                        content = file.read()[row["offset"] : row["offset"] + row["length"]]
                     assert hashlib.sha256(content).hexdigest() == row["sha256"], f"altered: {row['path']}"
-            kept = len(list(spool.instance_paths()))
-            assert kept == len(self._sent), f"{kept} files for {len(self._sent)} instances"
+            kept = len(list(spool.instance_paths())) + _count_records(spool)
+            assert kept == len(self._sent), f"{kept} files and records for {len(self._sent)} instances"
         finally:
             database.close()
 
@@ -296,6 +304,14 @@ class CrashTest:
         self._roles.end_all()
         for end in (self._to_node, self._to_pacs, self._pacs):
             end.close()
+
+
+def _count_records(spool: Spool) -> int:
+    count = 0
+    for segment in (spool.root / "segments").iterdir():
+        with segment.open("rb") as file:
+            count += len(list(records_in(file.fileno(), segment.name)))
+    return count
 
 
 def _hold_lock(path: Path, seconds: float) -> None:

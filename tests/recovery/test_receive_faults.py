@@ -13,14 +13,17 @@ from contextlib import contextmanager
 import pytest
 
 from pacs_guard.config import Settings
+from pacs_guard.errors import SpoolError
 from pacs_guard.queue.database import Database
 from pacs_guard.queue.intake import Intake
 from pacs_guard.queue.upkeep import Upkeep
 from pacs_guard.receive.receiver import Receiver
 from pacs_guard.receive.wire.provider import WireProvider
+from pacs_guard.spool import sealed
 from pacs_guard.spool.incoming import IncomingFile
 from pacs_guard.spool.reconcile import reconcile
-from pacs_guard.spool.store import Spool
+from pacs_guard.spool.segment import Segment
+from pacs_guard.spool.store import Spool, StoredFiles
 from tests.integration.peers import free_port, is_listening, wait_until
 from tests.integration.receiving import CALLERS, CountingMetrics, node
 from tests.integration.samples import encoded, make_data_set
@@ -53,10 +56,22 @@ def send(port, instances, *, stop_at_failure=True):
     return acknowledged, refused
 
 
+def content(root, row):
+    """The data set of a row as it lies in a spool; empty if it does not."""
+    try:
+        with StoredFiles(root).content_at(row["path"]) as file:
+            return file.read()[row["offset"] :]
+    except SpoolError:
+        return b""
+
+
 def kept(rows, root):
     """SOP Instance UID and data set of every row, as they lie in the spool."""
-    return sorted((row["sop_uid"], (root / row["path"]).read_bytes()[row["offset"] :]) for row in rows)
+    return sorted((row["sop_uid"], content(root, row)) for row in rows)
 
+
+FILES, SEGMENTS = 0, 1 << 18
+over_both = pytest.mark.parametrize("segment_bytes", [FILES, SEGMENTS], ids=["files", "segments"])
 
 # a process that dies
 
@@ -65,9 +80,17 @@ STEPS = {
     "fsync": (os, "fsync"),
     "rename": (os, "rename"),
     "folder sync": (Spool, "sync"),
+    "segment's room": (os, "posix_fallocate"),
+    "record": (Segment, "append"),
+    "record's bytes": (os, "pwritev"),
+    "segment sync": (os, "fdatasync"),
     "commit": (Intake, "record_all"),
     "response": (WireProvider, "_answer"),
 }
+BOTH = ("commit", "response")
+OF_FILES = ("write", "fsync", "rename", "folder sync", *BOTH)
+OF_SEGMENTS = ("segment's room", "record", "record's bytes", "segment sync", *BOTH)
+WAYS = [(FILES, step) for step in OF_FILES] + [(SEGMENTS, step) for step in OF_SEGMENTS]
 DURABLE_AFTER = {("commit", "after"), ("response", "before"), ("response", "after")}
 
 
@@ -87,26 +110,28 @@ def die(target, name, when, hits):
     setattr(target, name, dying)
 
 
-def serve(folder, port, step, when):
+def serve(folder, port, step, when, segment_bytes):
     settings = Settings(
         node={"data_dir": folder / "data"},
-        receive={"host": "127.0.0.1", "port": port, "min_free_bytes": 0},
+        receive={"host": "127.0.0.1", "port": port, "min_free_bytes": 0, "segment_bytes": segment_bytes},
         sources=[{"name": "ct1", "ae_titles": CALLERS}],
         destinations=[{"name": "pacs", "ae_title": "PACS"}],
     )
     database = Database(settings.database_url)
     database.prepare()
-    receiver = Receiver(settings, Spool(settings.spool_dir), Intake(database, time.time, "test"), CountingMetrics())
+    spool = Spool(settings.spool_dir, segment_bytes=segment_bytes)
+    receiver = Receiver(settings, spool, Intake(database, time.time, "test"), CountingMetrics())
     receiver.start()
-    die(*STEPS[step], when, 4)
+    die(*STEPS[step], when, 1 if step == "segment's room" else 4)
     threading.Event().wait()
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("step", STEPS)
-def test_process_that_dies_takes_nothing_acknowledged_with_it(tmp_path, step, when):
+@pytest.mark.parametrize(("segment_bytes", "step"), WAYS)
+def test_process_that_dies_takes_nothing_acknowledged_with_it(tmp_path, segment_bytes, step, when):
     port, instances = free_port(), slices()
-    process = multiprocessing.get_context("fork").Process(target=serve, args=(tmp_path, port, step, when), daemon=True)
+    how = tmp_path, port, step, when, segment_bytes
+    process = multiprocessing.get_context("fork").Process(target=serve, args=how, daemon=True)
     process.start()
     try:
         wait_until(lambda: is_listening(port), what="the receiver")
@@ -117,7 +142,7 @@ def test_process_that_dies_takes_nothing_acknowledged_with_it(tmp_path, step, wh
         assert len(acknowledged) < INSTANCES
     finally:
         process.kill()
-    with node(tmp_path) as again:
+    with node(tmp_path, segment_bytes=segment_bytes) as again:
         found = reconcile(again.spool, Upkeep(again.database, time.time), now=time.time() + 1, grace_seconds=0)
         assert found.missing == ()
         # one more may be durable whose answer did not arrive; the sender comes again with it
@@ -151,10 +176,13 @@ def failing(monkeypatch, step, error, hits=3):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO], ids=["full", "broken"])
-@pytest.mark.parametrize("step", ["fsync", "rename"])
-def test_disk_that_fails_refuses_one_and_takes_the_next(tmp_path, monkeypatch, step, number):
+@pytest.mark.parametrize(
+    ("segment_bytes", "step"),
+    [(FILES, "fsync"), (FILES, "rename"), (SEGMENTS, "record's bytes"), (SEGMENTS, "segment sync")],
+)
+def test_disk_that_fails_refuses_one_and_takes_the_next(tmp_path, monkeypatch, segment_bytes, step, number):
     instances = slices()
-    with node(tmp_path) as running:
+    with node(tmp_path, segment_bytes=segment_bytes) as running:
         with failing(monkeypatch, step, OSError(number, os.strerror(number))):
             acknowledged, refused = send(running.port, instances)
         assert len(refused) == 1
@@ -166,11 +194,12 @@ def test_disk_that_fails_refuses_one_and_takes_the_next(tmp_path, monkeypatch, s
         assert kept(running.instances(), running.spool.root) == sorted(instances)
 
 
-def test_row_that_fails_does_not_fail_those_committed_with_it(tmp_path, monkeypatch):
+@over_both
+def test_row_that_fails_does_not_fail_those_committed_with_it(tmp_path, monkeypatch, segment_bytes):
     """Four associations commit together, and the database refuses one study's rows."""
     studies = {number: slices(f"1.2.3.6{number}", 5) for number in range(4)}
     unwanted = "1.2.3.62"
-    with node(tmp_path) as running:
+    with node(tmp_path, segment_bytes=segment_bytes) as running:
         recorder = running.intake._recorder
         real, groups = recorder.record, []
 
@@ -197,16 +226,40 @@ def test_row_that_fails_does_not_fail_those_committed_with_it(tmp_path, monkeypa
         assert kept(running.instances(), running.spool.root) == sorted(expected)
 
 
+# removal
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", ["clear", "unlink_if_empty"])
+def test_process_that_dies_while_it_removes_an_instance_harms_no_other(tmp_path, step, when):
+    instances = slices()
+    with node(tmp_path, segment_bytes=SEGMENTS) as running:
+        assert send(running.port, instances) == (instances, [])
+    rows, spool = running.instances(), Spool(running.spool.root)
+
+    def remove():
+        die(sealed, step, when, 1)
+        spool.remove(rows[0]["path"])
+
+    process = multiprocessing.get_context("fork").Process(target=remove, daemon=True)
+    process.start()
+    process.join(20)
+    assert process.exitcode == 9
+    assert spool.size(rows[0]["path"]) == (
+        -1 if (step, when) != ("clear", "before") else len(instances[0][1]) + rows[0]["offset"]
+    )
+    spool.remove(rows[0]["path"])
+    assert kept(rows[1:], spool.root) == sorted(instances[1:])
+    for row in rows[1:]:
+        spool.remove(row["path"])
+    assert list((spool.root / "segments").iterdir()) == []
+
+
 # the power goes
 
 
 def hashes(root, rows):
-    found = {}
-    for row in rows:
-        file = root / row["path"]
-        content = file.read_bytes()[row["offset"] :] if file.exists() else b""
-        found[row["sop_uid"]] = hashlib.sha256(content).hexdigest() == row["sha256"]
-    return found
+    return {row["sop_uid"]: hashlib.sha256(content(root, row)).hexdigest() == row["sha256"] for row in rows}
 
 
 @contextmanager
@@ -227,8 +280,9 @@ def sending(running, count=3, each=20):
     assert len(acknowledged) == count * each
 
 
-def test_loss_of_power_at_any_moment_loses_nothing_acknowledged(tmp_path, monkeypatch):
-    with node(tmp_path / "node") as running:
+@over_both
+def test_loss_of_power_at_any_moment_loses_nothing_acknowledged(tmp_path, monkeypatch, segment_bytes):
+    with node(tmp_path / "node", segment_bytes=segment_bytes) as running:
         disk = ForgetfulDisk(running.spool.root)
         disk.watch(monkeypatch)
         Spool(running.spool.root)  # syncs the folders that are there already
@@ -244,8 +298,9 @@ def test_loss_of_power_at_any_moment_loses_nothing_acknowledged(tmp_path, monkey
         assert found
 
 
-def test_this_disk_notices_a_sync_that_is_left_out(tmp_path, monkeypatch):
-    with node(tmp_path / "node") as running:
+@over_both
+def test_this_disk_notices_a_sync_that_is_left_out(tmp_path, monkeypatch, segment_bytes):
+    with node(tmp_path / "node", segment_bytes=segment_bytes) as running:
         disk = ForgetfulDisk(running.spool.root)
         disk.watch(monkeypatch)
         Spool(running.spool.root)
