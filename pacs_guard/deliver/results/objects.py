@@ -61,7 +61,7 @@ def _make(result: ClaimedResult, data_dir: Path, spool_dir: Path, node: str) -> 
     if not findings:
         raise PermanentDeliveryError(f"{folder / 'evidence.json'} names no finding")
     spool = StoredFiles(spool_dir)
-    header = study_header((partial(spool.content, instance) for instance in result.instances), result.study_uid)
+    header = study_header((partial(spool.content_at, instance.path) for instance in result.instances), result.study_uid)
     made: dict[str, Dataset] = {
         "report.dcm": report(header, result.instances, findings, versions=evidence["detectors"], node=node)
     }
