@@ -16,6 +16,7 @@ No thread, queue or state machine of pynetdicom runs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from pydicom.uid import UID
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 _APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"  # PS3.7 A.2.1
 _MAX_PDU_BYTES = 16382  # more than any answer to a C-STORE needs
 _ACCEPTED = 0x00
+_REMEMBERED = 64
+_Contexts = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,33 +85,14 @@ class Negotiation:
         contexts: Sequence[tuple[str, Sequence[str]]],
         address: tuple[str, int],
     ) -> None:
-        # context IDs are the odd numbers of one byte (PS3.8 9.3.2.2)
-        self._contexts = [
-            presentation_context(abstract, syntaxes, context_id=2 * number + 1)
-            for number, (abstract, syntaxes) in enumerate(contexts)
-        ]
+        self._contexts = tuple((abstract, tuple(syntaxes)) for abstract, syntaxes in contexts)
         self._calling_ae = calling_ae
         self._called_ae = called_ae
-        self._address = address
+        self._port = address[1]
 
     def request(self) -> bytes:
         """Return the A-ASSOCIATE-RQ."""
-        primitive = A_ASSOCIATE()
-        primitive.application_context_name = UID(_APPLICATION_CONTEXT)
-        primitive.calling_ae_title = self._calling_ae
-        primitive.called_ae_title = self._called_ae
-        # the primitive wants them, the PDU does not carry them
-        primitive.calling_presentation_address = AddressInformation("127.0.0.1", 0)
-        primitive.called_presentation_address = AddressInformation("127.0.0.1", self._address[1])
-        primitive.presentation_context_definition_list = self._contexts
-        length = MaximumLengthNotification()
-        length.maximum_length_received = _MAX_PDU_BYTES
-        implementation = ImplementationClassUIDNotification()
-        implementation.implementation_class_uid = PYNETDICOM_IMPLEMENTATION_UID
-        version = ImplementationVersionNameNotification()
-        version.implementation_version_name = PYNETDICOM_IMPLEMENTATION_VERSION
-        primitive.user_information = [length, implementation, version]
-        return A_ASSOCIATE_RQ(primitive).encode()
+        return _encoded_request(self._calling_ae, self._called_ae, self._contexts, self._port)
 
     def answer(self, pdu: Pdu) -> Accepted:
         """Read the acceptor's answer.
@@ -128,19 +112,54 @@ class Negotiation:
             raise NegotiationError("broke off instead of answering the association request")
         if pdu.kind is not PduType.ASSOCIATE_AC:
             raise NegotiationError(f"answered the association request with {pdu.kind.name}")
-        acceptance: Any = _decoded(A_ASSOCIATE_AC(), encoded)
-        results = acceptance.presentation_context_definition_results_list
-        if not results:
-            raise NegotiationError("accepted the association without a word on its presentation contexts")
-        negotiated = negotiate_as_requestor(self._contexts, results, None)
-        return Accepted(
-            tuple(
-                (int(context.context_id or 0), str(context.abstract_syntax), str(context.transfer_syntax[0]))
-                for context in negotiated
-                if context.result == _ACCEPTED and context.transfer_syntax
-            ),
-            int(acceptance.maximum_length_received or 0),
-        )
+        return _accepted(self._contexts, encoded)
+
+
+# an association is opened for every study, and a destination's answers are alike: what takes pynetdicom milliseconds is
+# done once
+@lru_cache(_REMEMBERED)
+def _encoded_request(calling_ae: str, called_ae: str, contexts: _Contexts, port: int) -> bytes:
+    primitive = A_ASSOCIATE()
+    primitive.application_context_name = UID(_APPLICATION_CONTEXT)
+    primitive.calling_ae_title = calling_ae
+    primitive.called_ae_title = called_ae
+    # the primitive wants them, the PDU does not carry them
+    primitive.calling_presentation_address = AddressInformation("127.0.0.1", 0)
+    primitive.called_presentation_address = AddressInformation("127.0.0.1", port)
+    primitive.presentation_context_definition_list = _proposed(contexts)
+    length = MaximumLengthNotification()
+    length.maximum_length_received = _MAX_PDU_BYTES
+    implementation = ImplementationClassUIDNotification()
+    implementation.implementation_class_uid = PYNETDICOM_IMPLEMENTATION_UID
+    version = ImplementationVersionNameNotification()
+    version.implementation_version_name = PYNETDICOM_IMPLEMENTATION_VERSION
+    primitive.user_information = [length, implementation, version]
+    return A_ASSOCIATE_RQ(primitive).encode()
+
+
+@lru_cache(_REMEMBERED)
+def _accepted(contexts: _Contexts, answer: bytes) -> Accepted:
+    acceptance: Any = _decoded(A_ASSOCIATE_AC(), answer)
+    results = acceptance.presentation_context_definition_results_list
+    if not results:
+        raise NegotiationError("accepted the association without a word on its presentation contexts")
+    negotiated = negotiate_as_requestor(_proposed(contexts), results, None)
+    return Accepted(
+        tuple(
+            (int(context.context_id or 0), str(context.abstract_syntax), str(context.transfer_syntax[0]))
+            for context in negotiated
+            if context.result == _ACCEPTED and context.transfer_syntax
+        ),
+        int(acceptance.maximum_length_received or 0),
+    )
+
+
+def _proposed(contexts: _Contexts) -> list[PresentationContext]:
+    # context IDs are the odd numbers of one byte (PS3.8 9.3.2.2)
+    return [
+        presentation_context(abstract, syntaxes, context_id=2 * number + 1)
+        for number, (abstract, syntaxes) in enumerate(contexts)
+    ]
 
 
 def presentation_context(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from pacs_guard.queue.schema import (
     refusals,
     studies,
 )
+from pacs_guard.queue.statements import Lasting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +35,11 @@ _BATCH = 400
 _MOST_REASONS = 10
 _MOST_REFUSED = 100
 _LONGEST_REASON = 200
+_INSERT_EVENT = Lasting(
+    lambda _: sa.insert(audit_events).values(
+        {name: sa.bindparam(name) for name in ("event", "study_id", "facts", "at")} | {"attempts": 0}
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +71,8 @@ class StoredEvent:
 
 def note(connection: Connection, event: AuditEvent, now: float, *, study_id: int | None = None, **facts: Any) -> None:
     """Write an event down in the transaction of what happened."""
-    connection.execute(
-        sa.insert(audit_events).values(event=event.name.lower(), study_id=study_id, facts=facts, at=now, attempts=0)
+    _INSERT_EVENT.on(connection).execute(
+        connection, event=event.name.lower(), study_id=study_id, facts=json.dumps(facts), at=now
     )
 
 

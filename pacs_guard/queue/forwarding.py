@@ -14,13 +14,13 @@ from pacs_guard.queue.auditing import note
 from pacs_guard.queue.proofrows import ask_for_proof, lock_study
 from pacs_guard.queue.rows import ClaimedDelivery, Lease, stored_instance
 from pacs_guard.queue.schema import deliveries, delivery_items, instances, studies
-from pacs_guard.queue.statements import Prepared, insert_or_ignore
+from pacs_guard.queue.statements import Lasting, Prepared, insert_or_ignore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from sqlalchemy import Select
-    from sqlalchemy.engine import Connection, RowMapping
+    from sqlalchemy.engine import Connection
 
     from pacs_guard.queue.database import Database
     from pacs_guard.queue.rows import DeliveredItem
@@ -89,7 +89,40 @@ class Forwarding:
         self._clock = clock
         dialect, value = database.engine.dialect, sa.bindparam
         # these are executed again and again: compiled once
-        self._select_due = Prepared(_due(value("name"), value("now")).with_only_columns(deliveries.c.id), dialect)
+        due = _due(value("name"), value("now"))
+        self._select_due = Prepared(due.with_only_columns(deliveries.c.id), dialect)
+        self._claim_due = Prepared(due.with_for_update(skip_locked=True, of=deliveries), dialect)
+        self._lease = Prepared(
+            sa.update(deliveries)
+            .where(deliveries.c.id == value("row"))
+            .values(lease_owner=value("owner"), lease_until=value("until")),
+            dialect,
+        )
+        self._select_pending = Prepared(
+            sa.select(instances)
+            .join(delivery_items, delivery_items.c.instance_id == instances.c.id)
+            .where(delivery_items.c.delivery_id == value("row"), delivery_items.c.state == str(ItemState.PENDING))
+            .order_by(delivery_items.c.attempts, instances.c.id),
+            dialect,
+        )
+        self._end_lease = Prepared(
+            sa.update(deliveries)
+            .where(deliveries.c.id == value("row"), deliveries.c.lease_owner == value("owner"))
+            .values(lease_owner=None, lease_until=None, last_error=value("error")),
+            dialect,
+        )
+        self._count_items = Prepared(
+            sa.select(delivery_items.c.state, sa.func.count())
+            .where(delivery_items.c.delivery_id == value("row"))
+            .group_by(delivery_items.c.state),
+            dialect,
+        )
+        self._end_delivery = Prepared(
+            sa.update(deliveries)
+            .where(deliveries.c.id == value("row"))
+            .values(state=value("v_state"), finished_at=value("now")),
+            dialect,
+        )
         self._extend_lease = Prepared(
             sa.update(deliveries)
             .where(
@@ -126,16 +159,21 @@ class Forwarding:
         now = self._clock()
         lease = Lease(owner, now + seconds)
         with self._database.write() as connection:
-            query = _due(destination, now).with_for_update(skip_locked=True, of=deliveries)
-            row = connection.execute(query).mappings().first()
-            if row is None:
+            found = self._claim_due.mappings(connection, name=destination, now=now)
+            if not found:
                 return None
-            connection.execute(
-                sa.update(deliveries)
-                .where(deliveries.c.id == row["id"])
-                .values(lease_owner=owner, lease_until=lease.until)
-            )
-            return _claimed(connection, row, lease)
+            row = found[0]
+            self._lease.count(connection, row=row["id"], owner=owner, until=lease.until)
+            pending = self._select_pending.mappings(connection, row=row["id"])
+        return ClaimedDelivery(
+            id=row["id"],
+            study_id=row["study_id"],
+            study_uid=row["study_uid"],
+            destination=row["destination"],
+            attempts=row["attempts"],
+            pending=tuple([stored_instance(member, row["study_uid"]) for member in pending]),
+            lease=lease,
+        )
 
     def release_leases(self, owner_prefix: str) -> None:
         """Give back what an earlier life of this deliverer had leased."""
@@ -235,39 +273,36 @@ class Forwarding:
         """
         now = self._clock()
         with self._database.write() as connection:
-            lock_study(connection, delivery.study_id)
-            mine = delivery_items.c.delivery_id == delivery.id
-            leased = connection.execute(
-                sa.update(deliveries)
-                .where(_leased_to(delivery))
-                .values(lease_owner=None, lease_until=None, last_error=error)
-            ).rowcount
-            pending = _count(connection, delivery.id, ItemState.PENDING)
-            if leased and pending and retry_in is None and error is not None:
-                connection.execute(
-                    sa.update(delivery_items)
-                    .where(mine, delivery_items.c.state == ItemState.PENDING)
-                    .values(state=ItemState.FAILED, error=sa.func.coalesce(delivery_items.c.error, error))
-                )
-                pending = 0
+            _locked_state(connection, delivery.study_id)
+            leased = self._end_lease.count(connection, row=delivery.id, owner=delivery.lease.owner, error=error)
             if leased:
-                self._settle(connection, delivery, pending, retry_in, now)
+                give_up = retry_in is None and error is not None
+                pending, failed = self._left(connection, delivery, error if give_up else None)
+                if pending:
+                    _try_again(connection, delivery, pending, now + (retry_in or 0.0))
+                else:
+                    self._end(connection, delivery, failed, now)
             return _finish_study(connection, delivery.study_id, now)
 
-    def _settle(
-        self, connection: Connection, delivery: ClaimedDelivery, pending: int, retry_in: float | None, now: float
-    ) -> None:
-        failed = _count(connection, delivery.id, ItemState.FAILED)
-        if pending:
-            # only attempts in vain count towards giving up
-            attempts = 1 if pending < len(delivery.pending) else deliveries.c.attempts + 1
-            changes: dict[str, Any] = {"attempts": attempts, "not_before": now + (retry_in or 0.0)}
-        else:
-            changes = {"state": ItemState.FAILED if failed else ItemState.DELIVERED, "finished_at": now}
-            facts = {"destination": delivery.destination, "failed": failed, "instances": len(delivery.pending)}
-            note(connection, AuditEvent.DELIVERED, now, study_id=delivery.study_id, **facts)
-            ask_for_proof(connection, delivery.id, delivery.destination, now)
-        connection.execute(sa.update(deliveries).where(deliveries.c.id == delivery.id).values(**changes))
+    def _left(self, connection: Connection, delivery: ClaimedDelivery, error: str | None) -> tuple[int, int]:
+        """Return how many items are pending and how many failed; with an `error` those that are pending fail of it."""
+        counts = dict(self._count_items.execute(connection, row=delivery.id))
+        pending, failed = counts.get(str(ItemState.PENDING), 0), counts.get(str(ItemState.FAILED), 0)
+        if not pending or error is None:
+            return pending, failed
+        connection.execute(
+            sa.update(delivery_items)
+            .where(delivery_items.c.delivery_id == delivery.id, delivery_items.c.state == ItemState.PENDING)
+            .values(state=ItemState.FAILED, error=sa.func.coalesce(delivery_items.c.error, error))
+        )
+        return 0, failed + pending
+
+    def _end(self, connection: Connection, delivery: ClaimedDelivery, failed: int, now: float) -> None:
+        facts = {"destination": delivery.destination, "failed": failed, "instances": len(delivery.pending)}
+        note(connection, AuditEvent.DELIVERED, now, study_id=delivery.study_id, **facts)
+        ask_for_proof(connection, delivery.id, delivery.destination, now)
+        state = str(ItemState.FAILED if failed else ItemState.DELIVERED)
+        self._end_delivery.count(connection, row=delivery.id, v_state=state, now=now)
 
     def postpone(self, delivery: ClaimedDelivery) -> None:
         """Give a lease back without an attempt having been made."""
@@ -377,40 +412,40 @@ def _leased_to(delivery: ClaimedDelivery) -> Any:
     return sa.and_(deliveries.c.id == delivery.id, deliveries.c.lease_owner == delivery.lease.owner)
 
 
-def _claimed(connection: Connection, row: RowMapping, lease: Lease) -> ClaimedDelivery:
-    query = (
-        sa.select(instances)
-        .join(delivery_items, delivery_items.c.instance_id == instances.c.id)
-        .where(delivery_items.c.delivery_id == row["id"], delivery_items.c.state == ItemState.PENDING)
-        .order_by(delivery_items.c.attempts, instances.c.id)
-    )
-    pending = connection.execute(query).mappings().all()
-    return ClaimedDelivery(
-        id=row["id"],
-        study_id=row["study_id"],
-        study_uid=row["study_uid"],
-        destination=row["destination"],
-        attempts=row["attempts"],
-        pending=tuple(stored_instance(member, row["study_uid"]) for member in pending),
-        lease=lease,
+def _try_again(connection: Connection, delivery: ClaimedDelivery, pending: int, at: float) -> None:
+    # only attempts in vain count towards giving up
+    attempts = 1 if pending < len(delivery.pending) else deliveries.c.attempts + 1
+    connection.execute(
+        sa.update(deliveries).where(deliveries.c.id == delivery.id).values(attempts=attempts, not_before=at)
     )
 
 
-def _count(connection: Connection, delivery_id: int, state: ItemState) -> int:
-    query = sa.select(sa.func.count()).where(
-        delivery_items.c.delivery_id == delivery_id, delivery_items.c.state == state
+_LOCK_STATE = Lasting(
+    lambda _: sa.select(studies.c.state).where(studies.c.id == sa.bindparam("study")).with_for_update()
+)
+_SELECT_ENDS = Lasting(lambda _: sa.select(deliveries.c.state).where(deliveries.c.study_id == sa.bindparam("study")))
+_END_STUDY = Lasting(
+    lambda _: (
+        sa.update(studies)
+        .where(studies.c.id == sa.bindparam("study"))
+        .values(state=sa.bindparam("v_state"), finished_at=sa.bindparam("now"))
     )
-    return connection.execute(query).scalar_one()
+)
+
+
+def _locked_state(connection: Connection, study_id: int) -> StudyState:
+    """Lock a study's row, and return where it stands."""
+    [(state,)] = _LOCK_STATE.on(connection).execute(connection, study=study_id)
+    return StudyState(state)
 
 
 def _finish_study(connection: Connection, study_id: int, now: float) -> StudyState:
     """Close a study whose deliveries have all ended, and return where it stands."""
-    study = lock_study(connection, study_id)
-    state = StudyState(study["state"])
-    ends = set(connection.execute(sa.select(deliveries.c.state).where(deliveries.c.study_id == study_id)).scalars())
+    state = _locked_state(connection, study_id)
+    ends = {end for (end,) in _SELECT_ENDS.on(connection).execute(connection, study=study_id)}
     if state is not StudyState.FORWARDING or not ends or ItemState.PENDING in ends:
         return state
     event = StudyEvent.GIVEN_UP if ItemState.FAILED in ends else StudyEvent.ALL_DELIVERED
     state = advance(state, event)
-    connection.execute(sa.update(studies).where(studies.c.id == study_id).values(state=state, finished_at=now))
+    _END_STUDY.on(connection).count(connection, study=study_id, v_state=str(state), now=now)
     return state

@@ -12,12 +12,12 @@ from pacs_guard.domain.lifecycle import advance as advance_study
 from pacs_guard.domain.proof import OPEN, Proof, ProofEvent, ProofItem, ProofState, advance, failure_sentence
 from pacs_guard.errors import LeaseLostError, NotFoundError
 from pacs_guard.queue.schema import commitments, deliveries, delivery_items, instances, proofs, studies
-from pacs_guard.queue.statements import insert_or_ignore
+from pacs_guard.queue.statements import Lasting, insert_or_ignore
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sqlalchemy.engine import Connection, RowMapping
+    from sqlalchemy.engine import Connection, Dialect, RowMapping
 
     from pacs_guard.queue.rows import Lease
 
@@ -58,16 +58,39 @@ class ClaimedProof:
 
 def ask_for_proof(connection: Connection, delivery_id: int, destination: str, now: float) -> None:
     """Have a destination asked whether it keeps what it took of a study, in the transaction that ends a delivery."""
-    values = {"destination": destination, "state": ProofState.DUE, "attempts": 0, "not_before": now}
-    counts = dict.fromkeys(("pending", "proved", "unproved", "unasked"), 0)
-    connection.execute(
-        insert_or_ignore(connection.dialect, proofs).values(
-            delivery_id=delivery_id, delivered_at=now, **values, **counts
+    _INSERT_PROOF.on(connection).execute(connection, row=delivery_id, name=destination, now=now)
+    if recount(connection, delivery_id):
+        _ASK_ANEW.on(connection).count(connection, row=delivery_id, now=now)
+
+
+def _insert_proof(dialect: Dialect) -> Any:
+    return insert_or_ignore(dialect, proofs).values(
+        delivery_id=sa.bindparam("row"),
+        destination=sa.bindparam("name"),
+        delivered_at=sa.bindparam("now"),
+        not_before=sa.bindparam("now"),
+        state=str(ProofState.DUE),
+        attempts=0,
+        **dict.fromkeys(("pending", "proved", "unproved", "unasked"), 0),
+    )
+
+
+_INSERT_PROOF = Lasting(_insert_proof)
+_ASK_ANEW = Lasting(
+    lambda _: (
+        sa.update(proofs)
+        .where(proofs.c.delivery_id == sa.bindparam("row"))
+        .values(
+            state=str(ProofState.DUE),
+            attempts=0,
+            not_before=sa.bindparam("now"),
+            delivered_at=sa.bindparam("now"),
+            settled_at=None,
+            lease_owner=None,
+            lease_until=None,
         )
     )
-    if recount(connection, delivery_id):
-        fresh = values | {"delivered_at": now, "settled_at": None, "lease_owner": None, "lease_until": None}
-        connection.execute(sa.update(proofs).where(proofs.c.delivery_id == delivery_id).values(**fresh))
+)
 
 
 def items_of(delivery_id: int) -> sa.Select[Any]:
@@ -200,16 +223,29 @@ def set_instances(
 
 def recount(connection: Connection, delivery_id: int) -> int:
     """Count a delivery's items by what is known of them, and return how many are not decided."""
-    query = (
-        sa.select(delivery_items.c.proof, sa.func.count())
-        .where(delivery_items.c.delivery_id == delivery_id, delivery_items.c.state == ItemState.DELIVERED)
-        .group_by(delivery_items.c.proof)
-    )
-    found: dict[str | None, int] = {row[0]: row[1] for row in connection.execute(query)}
+    rows = _COUNT_BY_PROOF.on(connection).execute(connection, row=delivery_id)
+    found: dict[str | None, int] = {row[0]: row[1] for row in rows}
     pending = sum(found.get(proof, 0) for proof in (None, *OPEN))
     counts = {str(proof): found.get(proof, 0) for proof in (Proof.PROVED, Proof.UNPROVED, Proof.UNASKED)}
-    update_proof(connection, delivery_id, pending=pending, **counts)
+    values = {f"v_{name}": count for name, count in counts.items()}
+    _SET_COUNTS.on(connection).count(connection, row=delivery_id, v_pending=pending, **values)
     return pending
+
+
+_COUNT_BY_PROOF = Lasting(
+    lambda _: (
+        sa.select(delivery_items.c.proof, sa.func.count())
+        .where(delivery_items.c.delivery_id == sa.bindparam("row"), delivery_items.c.state == str(ItemState.DELIVERED))
+        .group_by(delivery_items.c.proof)
+    )
+)
+_SET_COUNTS = Lasting(
+    lambda _: (
+        sa.update(proofs)
+        .where(proofs.c.delivery_id == sa.bindparam("row"))
+        .values({name: sa.bindparam(f"v_{name}") for name in ("pending", "proved", "unproved", "unasked")})
+    )
+)
 
 
 def deliver_again(connection: Connection, delivery_id: int, study: RowMapping, now: float) -> None:

@@ -11,7 +11,7 @@ from pacs_guard.domain.instance import StoredInstance
 from pacs_guard.domain.lifecycle import StudyState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from sqlalchemy.engine import RowMapping
 
@@ -204,7 +204,7 @@ class Notification:
     study_uid: str | None = None
 
 
-def stored_instance(row: RowMapping, study_uid: str) -> StoredInstance:
+def stored_instance(row: Mapping[str, Any] | RowMapping, study_uid: str) -> StoredInstance:
     """Make the domain's value from a row of `instances`."""
     return StoredInstance(
         id=row["id"],

@@ -62,6 +62,14 @@ class Prepared:
             cursor.execute(self._text, parameters)
             return cursor.fetchall() if cursor.description else []
 
+    def mappings(self, connection: Connection, **values: Any) -> list[dict[str, Any]]:
+        """Execute it as `execute` does, and return its rows by the names of their columns."""
+        parameters = self._parameters(values)
+        with driver_cursor(connection, self._text, parameters) as cursor:
+            cursor.execute(self._text, parameters)
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
     def count(self, connection: Connection, **values: Any) -> int:
         """Execute it with a value for each of its variables, and return how many rows it changed."""
         parameters = self._parameters(values)
@@ -79,6 +87,28 @@ class Prepared:
     def _parameters(self, values: dict[str, Any]) -> Any:
         named = self._fixed | values
         return named if self._order is None else tuple([named[name] for name in self._order])
+
+
+class Lasting:
+    """A statement for functions that are given a connection: prepared at its first use, once for each kind of database.
+
+    Parameters
+    ----------
+    build : callable
+        Takes a dialect and returns the statement, as `Prepared` wants it.
+    """
+
+    def __init__(self, build: Callable[[Dialect], Any]) -> None:
+        self._build = build
+        self._prepared: dict[str, Prepared] = {}
+
+    def on(self, connection: Connection) -> Prepared:
+        """Return it for the database of a connection."""
+        dialect = connection.dialect
+        prepared = self._prepared.get(dialect.name)
+        if prepared is None:
+            prepared = self._prepared[dialect.name] = Prepared(self._build(dialect), dialect)
+        return prepared
 
 
 class PreparedForMany:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
 from pacs_guard.domain.commitment import CommitmentReport, CommitmentRequest, Reference
 from pacs_guard.domain.policy import Policy
+from pacs_guard.queue.forwarding import Forwarding
 from pacs_guard.queue.statements import Prepared
 
 
@@ -74,8 +77,16 @@ def test_no_statement_between_arrival_and_delivery_scans_a_growing_table(node, s
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_every_statement_compiles_for_postgresql(node, instance):
+def test_every_statement_compiles_for_postgresql(node, instance, monkeypatch):
     compiled = []
+
+    def prepare_too(prepared, statement, dialect):
+        compiled.append(str(statement.compile(dialect=postgresql.dialect())))
+        real(prepared, statement, dialect)
+
+    real = Prepared.__init__
+    monkeypatch.setattr(Prepared, "__init__", prepare_too)
+    Forwarding(node.database, time.time)
 
     def compile_too(_connection, element, *_):
         if not isinstance(element, sa.TextClause) and "sqlite" not in type(element).__module__:
