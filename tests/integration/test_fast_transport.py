@@ -165,7 +165,7 @@ class MemorySpool:
     def descriptor(self, instance):
         descriptor = os.memfd_create("instance")
         assert os.write(descriptor, self.contents[instance.id]) == len(self.contents[instance.id])
-        return descriptor
+        return descriptor, 0
 
     def verify(self, instance):
         if hashlib.sha256(self.contents[instance.id]).hexdigest() != instance.key.sha256:
