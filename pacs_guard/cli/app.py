@@ -183,6 +183,18 @@ def studies_collect(
     collect_clean(config, to, source=source, limit=limit)
 
 
+@studies_app.command("export")
+def studies_export(
+    study: Study,
+    to: Annotated[Path, typer.Option("--to", help="New folder.")],
+    config: Config = None,
+) -> None:
+    """Copy a study's instances, as they came in, into a folder of DICOM files; held ones too."""
+    from pacs_guard.cli.reviewed import export_study
+
+    export_study(config, study, to)
+
+
 @studies_app.command("prove")
 def studies_prove(study: Study, config: Config = None) -> None:
     """Ask the destinations again for proof of what is unproved of a study."""

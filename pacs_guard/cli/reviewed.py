@@ -1,4 +1,4 @@
-"""``quarantine export``: what people decided, as labelled data to train from."""
+"""``quarantine export``, ``studies export`` and ``studies collect``: instances as DICOM files outside the spool."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from pacs_guard.cli.configuration import settings_from
 from pacs_guard.cli.wiring import CLOCK, open_stores
 from pacs_guard.domain.labels import Label
 from pacs_guard.errors import ConfigurationError, SpoolError
-from pacs_guard.queue.reviewed import presumed_clean, reviewed_studies
+from pacs_guard.queue.reviewed import instances_of, presumed_clean, reviewed_studies
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from pacs_guard.domain.instance import StoredInstance
     from pacs_guard.queue.reviewed import ReviewedStudy
     from pacs_guard.spool.store import StoredFiles
 
@@ -35,8 +36,7 @@ def export_reviewed(config: Path | None, to: Path) -> None:
     ConfigurationError
         If the folder is not empty.
     """
-    if to.exists() and any(to.iterdir()):
-        raise ConfigurationError([f"--to: {to} is not empty; give a new folder, so that nothing is mixed"])
+    _require_empty(to)
     stores = open_stores(settings_from(config))
     studies = write_labelled(reviewed_studies(stores.database, stores.review), stores.spool(), to)
     counts = [sum(one["label"] == label for one in studies) for label in ("clean", "tampered")]
@@ -79,6 +79,33 @@ def collect_clean(config: Path | None, to: Path, *, source: str | None, limit: i
     typer.echo(f"{count} studies added to {to}, which holds {patients} now; they show patients")
 
 
+def export_study(config: Path | None, study: str, to: Path) -> None:
+    """Copy the instances of one study, as they came in, into a folder.
+
+    Raises
+    ------
+    ConfigurationError
+        If the folder is not empty.
+    SpoolError
+        If something of the study cannot be read; all else was copied then.
+    """
+    _require_empty(to)
+    stores = open_stores(settings_from(config))
+    study_id = stores.review.find(study)
+    instances, gone = instances_of(stores.database, study_id)
+    copied = len(list(copy_instances(study_id, instances, stores.spool(), to)))
+    typer.echo(f"{copied} instances of study {study_id} written to {to}; they show a patient")
+    if lost := len(instances) - copied:
+        raise SpoolError(f"{lost} instances of study {study_id} could not be read")
+    if gone:
+        typer.echo(f"{gone} instances of study {study_id} were deleted after their retention", err=True)
+
+
+def _require_empty(to: Path) -> None:
+    if to.exists() and any(to.iterdir()):
+        raise ConfigurationError([f"--to: {to} is not empty; give a new folder, so that nothing is mixed"])
+
+
 def patient_folder(content: BinaryIO, study_uid: str) -> str:
     """Return a name that a patient's studies share and that does not tell who it is."""
     import hashlib
@@ -96,19 +123,10 @@ def write_study(study: ReviewedStudy, spool: StoredFiles, to: Path) -> dict[str,
     The label holds no identifier that the instances do not hold; `by` is the person who decided.
     """
     folder = to / f"study-{study.id}"
-    copied = []
-    for number, instance in enumerate(study.instances, start=1):
-        file = folder / f"{number:05d}.dcm"
-        try:
-            spool.verify(instance)
-            folder.mkdir(exist_ok=True)
-            with spool.content(instance) as content, file.open("wb") as copy:
-                shutil.copyfileobj(content, copy)
-        except (SpoolError, OSError) as error:
-            typer.echo(f"study {study.id}: {error}; it is left out", err=True)
-            continue
-        key = instance.key
-        copied.append({"file": f"{folder.name}/{file.name}", "sop_uid": key.sop_uid, "sha256": key.sha256})
+    copied = [
+        {"file": f"{folder.name}/{file.name}", "sop_uid": instance.key.sop_uid, "sha256": instance.key.sha256}
+        for file, instance in copy_instances(study.id, study.instances, spool, folder)
+    ]
     kept = {one["sop_uid"] for one in copied}
     return {
         "folder": folder.name,
@@ -121,6 +139,23 @@ def write_study(study: ReviewedStudy, spool: StoredFiles, to: Path) -> dict[str,
         "found": [one for one in study.found if one["sop_uid"] in kept],
         "instances": copied,
     }
+
+
+def copy_instances(
+    study_id: int, instances: Sequence[StoredInstance], spool: StoredFiles, folder: Path
+) -> Iterator[tuple[Path, StoredInstance]]:
+    """Copy instances as received into DICOM files of a folder, each verified; what cannot be read is left out."""
+    for number, instance in enumerate(instances, start=1):
+        file = folder / f"{number:05d}.dcm"
+        try:
+            spool.verify(instance)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with spool.content(instance) as content, file.open("wb") as copy:
+                shutil.copyfileobj(content, copy)
+        except (SpoolError, OSError) as error:
+            typer.echo(f"study {study_id}: {error}; it is left out", err=True)
+        else:
+            yield file, instance
 
 
 def _moment(seconds: float) -> str:

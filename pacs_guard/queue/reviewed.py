@@ -16,7 +16,7 @@ from pacs_guard.queue.schema import actions, instances, labels, studies
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from sqlalchemy.engine import Connection, RowMapping
+    from sqlalchemy.engine import RowMapping
 
     from pacs_guard.domain.instance import StoredInstance
     from pacs_guard.queue.database import Database
@@ -99,8 +99,7 @@ def reviewed_studies(database: Database, review: Review) -> Iterator[ReviewedStu
             label = None
         if label is not None and label["label"] == Label.NONE:
             continue
-        with database.read() as connection:
-            there, gone = _instances(connection, study_id)
+        there, gone = instances_of(database, study_id)
         decided = label if label is not None else decision
         assert decided is not None  # noqa: S101  # it is in one of them
         yield ReviewedStudy(
@@ -157,13 +156,14 @@ def presumed_clean(
     with database.read() as connection:
         rows = connection.execute(query.order_by(studies.c.id.desc()).limit(limit)).all()
     for study_id, at in rows:
-        with database.read() as connection:
-            found, gone = _instances(connection, study_id)
+        found, gone = instances_of(database, study_id)
         yield ReviewedStudy(study_id, NOBODY, "nobody", "it passed", at, (), found, gone, Label.CLEAN)
 
 
-def _instances(connection: Connection, study_id: int) -> tuple[tuple[StoredInstance, ...], int]:
+def instances_of(database: Database, study_id: int) -> tuple[tuple[StoredInstance, ...], int]:
+    """Return a study's instances whose bytes are still in the spool, and how many are there no longer."""
     query = sa.select(instances, studies.c.study_uid).join(studies).where(instances.c.study_id == study_id)
-    rows = connection.execute(query.order_by(instances.c.id)).mappings().all()
+    with database.read() as connection:
+        rows = connection.execute(query.order_by(instances.c.id)).mappings().all()
     there: list[RowMapping] = [row for row in rows if row["purged_at"] is None and not row["missing"]]
     return tuple(stored_instance(row, row["study_uid"]) for row in there), len(rows) - len(there)
