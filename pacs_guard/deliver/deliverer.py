@@ -6,14 +6,14 @@ import os
 import random
 import socket
 import threading
-import time
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
 from pacs_guard.deliver.attempt import Attempt, Tools
-from pacs_guard.deliver.loop import Loop
+from pacs_guard.deliver.loop import Bell, Loop, stop_all
 from pacs_guard.deliver.secure import CERTIFICATES
 from pacs_guard.errors import LeaseLostError, QueueError
 
@@ -69,6 +69,7 @@ class Deliverer:
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311  # no secret
         self._poll_seconds = poll_seconds
+        self._bells: dict[str, Bell] = defaultdict(Bell)
         self._lines = {key: self._line(destination, key[1]) for key, destination in _wanted(settings).items()}
         self._ending: list[_Line] = []
 
@@ -108,18 +109,13 @@ class Deliverer:
         self._lines = {key: added.get(key) or self._lines[key] for key in wanted}
         self._ending = [line for line in self._ending if line.loop.is_alive] + removed
         for line in removed:
-            line.stop.set()
+            line.loop.stop()
         for line in added.values():
             line.loop.start()
 
     def stop(self, timeout: float = 30.0) -> bool:
         """Let every thread finish the instance under way; return whether all ended within `timeout` seconds."""
-        lines = [*self._lines.values(), *self._ending]
-        for line in lines:
-            line.stop.set()
-        deadline = time.monotonic() + timeout
-        ended = [line.loop.join(max(0.0, deadline - time.monotonic())) for line in lines]
-        return all(ended)
+        return stop_all([line.loop for line in (*self._lines.values(), *self._ending)], timeout)
 
     @property
     def is_alive(self) -> bool:
@@ -138,15 +134,17 @@ class Deliverer:
             rng=self._rng,
             stop=stop,
         )
-        worker = DestinationWorker(destination, number, tools)
+        bell = self._bells[destination.name]
+        worker = DestinationWorker(destination, number, tools, bell)
         loop = Loop(
             f"deliver:{worker.name}:{worker.number}",
             worker.step,
             idle_seconds=self._poll_seconds,
             stop=stop,
             count_error=self._metrics.thread_error,
+            bell=bell,
         )
-        return _Line(worker, loop, stop)
+        return _Line(worker, loop)
 
 
 def _wanted(settings: Settings) -> dict[tuple[str, int], DestinationSettings]:
@@ -160,11 +158,10 @@ def _wanted(settings: Settings) -> dict[tuple[str, int], DestinationSettings]:
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """One of a destination's workers, its thread, and what ends it."""
+    """One of a destination's workers, and its thread."""
 
     worker: DestinationWorker
     loop: Loop
-    stop: threading.Event
 
 
 class DestinationWorker:
@@ -179,13 +176,16 @@ class DestinationWorker:
     number : int
         Among the workers of this destination.
     tools : Tools
+    bell : Bell, optional
+        Rung for each delivery that was claimed, as another worker may claim the next one.
     """
 
-    def __init__(self, destination: DestinationSettings, number: int, tools: Tools) -> None:
+    def __init__(self, destination: DestinationSettings, number: int, tools: Tools, bell: Bell | None = None) -> None:
         self.name = destination.name
         self.number = number
         self._destination = destination
         self._tools = tools
+        self._bell = bell or Bell()
         self._owner_prefix = f"{socket.gethostname()}:deliver:{destination.name}:"
         self._owner = f"{self._owner_prefix}{os.getpid()}:{number}"
 
@@ -207,6 +207,7 @@ class DestinationWorker:
         delivery = self._tools.forwarding.claim(self.name, self._owner, lease_seconds)
         if delivery is None:
             return False
+        self._bell.ring()
         try:
             Attempt(delivery, destination, lease_seconds, self._tools).run()
         except LeaseLostError as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from pacs_guard.deliver import mail
-from pacs_guard.deliver.loop import Loop
+from pacs_guard.deliver.loop import Loop, stop_all
 from pacs_guard.deliver.webhook import post
 from pacs_guard.errors import TransientDeliveryError
 
@@ -77,10 +77,8 @@ class Notifier:
             loop.start()
 
     def stop(self, timeout: float = 30.0) -> bool:
-        """Let the threads finish what is under way; return whether they ended within `timeout` seconds each."""
-        self._stop.set()
-        ended = [loop.join(timeout) for loop in self._loops]
-        return all(ended)
+        """Let the threads finish what is under way; return whether they ended within `timeout` seconds."""
+        return stop_all(self._loops, timeout)
 
     @property
     def is_alive(self) -> bool:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pacs_guard.deliver.loop import Loop
+from pacs_guard.deliver.loop import Loop, stop_all
 from pacs_guard.deliver.prover import Prover, Tools
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ class ProofRoom:
         self._lines = lines
         self._ending = [line for line in self._ending if line.loop.is_alive] + removed
         for line in removed:
-            line.stop.set()
+            line.loop.stop()
         for name, destination in wanted.items():
             lines[name].prover.reconfigure(destination)
         for line in added:
@@ -76,12 +75,7 @@ class ProofRoom:
 
     def stop(self, timeout: float = 30.0) -> bool:
         """Let every thread finish; return whether all ended within `timeout` seconds."""
-        lines = [*self._lines.values(), *self._ending]
-        for line in lines:
-            line.stop.set()
-        deadline = time.monotonic() + timeout
-        ended = [line.loop.join(max(0.0, deadline - time.monotonic())) for line in lines]
-        return all(ended)
+        return stop_all([line.loop for line in (*self._lines.values(), *self._ending)], timeout)
 
     @property
     def is_alive(self) -> bool:
@@ -98,16 +92,15 @@ class ProofRoom:
             stop=stop,
             count_error=self._metrics.thread_error,
         )
-        return _Line(prover, loop, stop)
+        return _Line(prover, loop)
 
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """A prover, its thread, and what ends it."""
+    """A prover, and its thread."""
 
     prover: Prover
     loop: Loop
-    stop: threading.Event
 
     def start(self) -> None:
         self.prover.release_old_leases()

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pacs_guard.config import ReceiveSettings
 from pacs_guard.domain.completeness import CompletenessRule
 from pacs_guard.domain.identifiers import InstanceKey
 from pacs_guard.domain.instance import StoredInstance
@@ -109,9 +110,11 @@ def by_pacs_guard(transport: str) -> Callable[[Path, Load, int, int, int], Sent]
         database = Database(f"sqlite:///{folder / 'data' / 'queue.sqlite'}")
         database.prepare()
         assessing = Assessing(database, time.time, ["pacs"])
+        spool = Spool(folder / "data" / "spool", segment_bytes=ReceiveSettings().segment_bytes)
         for number in (1, *[max(1, count // associations)] * associations):  # the first warms the role up
-            _fill(database, Spool(folder / "data" / "spool"), load, number)
+            _fill(database, spool, load, number)
             assessing.complete_quiet(CompletenessRule(0.0, 0.0))
+        spool.release()
         os.sync()
         command = [sys.executable, "-m", "pacs_guard", "run", "deliver", "--config", str(config)]
         with (folder / "log").open("wb") as log:
@@ -154,12 +157,13 @@ def _fill(database: Database, spool: Spool, load: Load, count: int) -> None:
         incoming = spool.receive(load.preamble(sop))
         incoming.write(head)
         incoming.write(load.tail)
-        path = spool.path_for(study)
         key = InstanceKey(study, f"{study}.1", sop, incoming.sha256)
+        placed = incoming.place(spool.path_for(study))
+        spool.sync(placed.holder)
+        placed.holder.settle()
         instance = StoredInstance(
-            0, key, load.sop_class_uid, "1.2.840.10008.1.2.1", path, incoming.offset, incoming.length, "ct-1"
+            0, key, load.sop_class_uid, "1.2.840.10008.1.2.1", placed.path, incoming.offset, incoming.length, "ct-1"
         )
-        incoming.commit(path)
         intake.record(instance, calling_ae="CT1", association_id="a")
     intake.close_association("a")
 

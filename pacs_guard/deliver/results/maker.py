@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from pacs_guard.deliver.deliverer import DestinationWorker
-from pacs_guard.deliver.loop import Loop
+from pacs_guard.deliver.loop import Loop, stop_all
 from pacs_guard.domain.retry import RetryPolicy
 from pacs_guard.errors import PermanentDeliveryError
 from pacs_guard.spool.store import StoredFiles
@@ -128,10 +128,8 @@ class ResultRoom:
             loop.start()
 
     def stop(self, timeout: float = 30.0) -> bool:
-        """Let the threads finish what is under way; return whether they ended within `timeout` seconds each."""
-        self._stop.set()
-        ended = [loop.join(timeout) for loop in self._loops]
-        return all(ended)
+        """Let the threads finish what is under way; return whether they ended within `timeout` seconds."""
+        return stop_all(self._loops, timeout)
 
     @property
     def is_alive(self) -> bool:

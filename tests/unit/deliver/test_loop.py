@@ -5,7 +5,8 @@ import threading
 from structlog.testing import capture_logs
 
 from pacs_guard.deliver import loop as room
-from pacs_guard.deliver.loop import Loop
+from pacs_guard.deliver.loop import Bell, Loop, stop_all
+from tests.integration.peers import wait_until
 
 
 def run(step, stop, errors=None, idle_seconds=0.001):
@@ -66,3 +67,17 @@ def test_stopping_wakes_a_loop_that_waits():
     assert waiting.wait(10)
     stop.set()
     assert loop.join(10)
+
+
+def test_a_bell_ends_the_idle_wait_of_every_loop_that_has_it():
+    bell, stop, looked = Bell(), threading.Event(), []
+    loops = [
+        Loop(f"{number}", lambda: bool(looked.append(1)), idle_seconds=60, stop=stop, count_error=print, bell=bell)
+        for number in range(2)
+    ]
+    for loop in loops:
+        loop.start()
+    wait_until(lambda: len(looked) == 2, seconds=10, what="both wait")
+    wait_until(lambda: bell.ring() or len(looked) >= 4, seconds=10, what="both looked again")
+    stop.set()
+    wait_until(lambda: bell.ring() or stop_all(loops, 0.01), seconds=10, what="both ended")
