@@ -174,7 +174,7 @@ def test_an_absent_file_is_the_spools_error_not_a_refusal(tmp_path, image, save)
     folder = save(tmp_path / "s", [image()])
     instances, _ = find_instances([folder])
     (folder / "000.dcm").unlink()
-    with pytest.raises(SpoolError, match="cannot be read"):
+    with pytest.raises(SpoolError, match="is gone from the spool"):
         list(assemble_study(instances, Path("/")))
 
 
