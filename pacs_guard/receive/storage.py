@@ -93,7 +93,7 @@ class Storage:
         self._log = log
         self._min_free = min_free_bytes
         self._max_refused = max_refused_bytes
-        self._group: Group[_Kept, Outcome] = Group(self._make_durable)
+        self._group: Group[_Kept, Outcome] = Group(self._write_down, self._sync)
 
     def limit(self, *, min_free_bytes: int, max_refused_bytes: int) -> None:
         """Use other limits for every later data set."""
@@ -207,30 +207,26 @@ class Storage:
         self._spool.sync(holder)  # here, so that the folders of several studies are synced side by side
         return self._group.submit(_Kept(arrival))
 
-    def _make_durable(self, kept: Sequence[_Kept]) -> list[Outcome | Exception]:
-        """Make the content of a group durable, each segment with one sync, then its rows with one commit."""
-        failures: dict[Segment, SpoolError] = {}
+    def _sync(self, kept: Sequence[_Kept]) -> list[Exception | None]:
+        """Make the content of a group durable, each segment with one sync."""
+        failures: dict[Segment | None, SpoolError] = {}
         for segment in {one.segment for one in kept if one.segment is not None}:
             try:
                 self._spool.sync(segment)
             except SpoolError as error:
                 failures[segment] = error
-        if not failures:
-            return self._write_down([one.arrival for one in kept])
-        durable = [one.arrival for one in kept if one.segment not in failures]
-        outcomes = iter(self._write_down(durable) if durable else ())
-        return [failures[one.segment] if one.segment in failures else next(outcomes) for one in kept]
+        return [failures.get(one.segment) for one in kept]
 
-    def _write_down(self, arrivals: Sequence[Arrival]) -> list[Outcome | Exception]:
+    def _write_down(self, kept: Sequence[_Kept]) -> list[Outcome | Exception]:
         """Make rows durable: all together, or each alone if one of them fails."""
         try:
-            return list(self._intake.record_all(arrivals))
+            return list(self._intake.record_all([one.arrival for one in kept]))
         except QueueUnavailableError as error:  # to wait for it once more for each would only add up
-            return [error] * len(arrivals)
+            return [error] * len(kept)
         except Exception as error:  # noqa: BLE001  # the one that fails must not fail its neighbours
-            if len(arrivals) == 1:
+            if len(kept) == 1:
                 return [error]
-            return [outcome for one in arrivals for outcome in self._write_down([one])]
+            return [outcome for one in kept for outcome in self._write_down([one])]
 
     def _remove(self, path: str) -> None:
         try:

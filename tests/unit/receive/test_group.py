@@ -95,3 +95,93 @@ def test_results_that_do_not_fit_are_an_error_for_all():
     group = Group(lambda _items: [])
     with pytest.raises(ValueError, match="0 results for a group of 1"):
         group.submit(1)
+
+
+def test_what_cannot_be_prepared_is_not_committed_and_fails_nobody_else():
+    committed = []
+
+    def prepare(items):
+        time.sleep(0.002)
+        return [OSError(item) if item % 3 == 0 else None for item in items]
+
+    group = Group(lambda items: (committed.extend(items), items)[1], prepare)
+    results = in_threads(group.submit, 12)
+    assert {number for number, result in results.items() if isinstance(result, OSError)} == {0, 3, 6, 9}
+    assert sorted(committed) == [number for number in range(12) if number % 3]
+
+
+def test_one_group_is_prepared_while_another_is_committed():
+    both = threading.Barrier(2, timeout=20)
+    first = threading.Event()
+
+    def prepare(items):
+        if items == [1]:
+            both.wait()  # breaks unless the commit of 0 is under way
+        return [None for _ in items]
+
+    def commit(items):
+        if items == [0]:
+            first.set()
+            both.wait()
+        return items
+
+    group = Group(commit, prepare)
+    group._company.preparing_took(1.0)  # as on a slow disk
+    results = {}
+
+    def submit(number):
+        results[number] = group.submit(number)
+
+    threads = [threading.Thread(target=submit, args=(number,)) for number in range(2)]
+    threads[0].start()
+    assert first.wait(20)
+    threads[1].start()
+    for thread in threads:
+        thread.join(20)
+    assert results == {0: 0, 1: 1}
+
+
+def test_what_many_groups_prepared_meanwhile_is_committed_together():
+    committed, prepared = [], []
+    may_commit = threading.Event()
+
+    def prepare(items):
+        prepared.extend(items)
+        return [None for _ in items]
+
+    def commit(items):
+        may_commit.wait(20)
+        committed.append(len(items))
+        return items
+
+    group = Group(commit, prepare)
+    group._company.preparing_took(1.0)
+    threads = [threading.Thread(target=group.submit, args=(number,)) for number in range(6)]
+    for number, thread in enumerate(threads, start=1):
+        thread.start()
+        end = time.monotonic() + 20
+        while len(prepared) < number and time.monotonic() < end:
+            time.sleep(0.001)
+    may_commit.set()
+    for thread in threads:
+        thread.join(20)
+    assert committed == [1, 5]
+
+
+def test_on_a_slow_disk_those_who_were_here_lately_are_waited_for():
+    sizes = []
+
+    def prepare(items):
+        sizes.append(len(items))
+        time.sleep(0.03)
+        return [None for _ in items]
+
+    def work(number):
+        for _ in range(8):
+            group.submit(number)
+            time.sleep(0.001 * number)  # they come back one after the other
+
+    group = Group(list, prepare)
+    in_threads(work, 4)
+    assert sum(sizes) == 32
+    assert len(sizes) <= 20, sizes
