@@ -26,7 +26,7 @@ from pacs_guard.deliver.pdu import (
 )
 from pacs_guard.deliver.secure import SecureWire, secure
 from pacs_guard.deliver.wire import Wire
-from pacs_guard.errors import PermanentDeliveryError, SpoolError, TransientDeliveryError
+from pacs_guard.errors import PermanentDeliveryError, TransientDeliveryError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -92,17 +92,13 @@ class FastChannel:
             pieces, length = iter((memoryview(data),)), len(data)
         else:
             pieces, length = self._reader.pieces(data), data.length
-        first = next(pieces)  # raises before anything is sent if the instance is not what was received
+        first = next(pieces)  # raises before anything is sent if the instance cannot be opened, or is small and broken
         try:
             self._send(request, itertools.chain((first,), pieces), length)
             if following is not None:
                 self._reader.read_ahead(following)  # the peer is at work meanwhile
             return self._response(request)
-        except SpoolError as error:
-            self._drop()
-            # its bytes were whole a moment ago; if they are gone, the next attempt's check says so
-            raise TransientDeliveryError(str(error)) from error
-        except BaseException:
+        except BaseException:  # a peer that has not got the last piece has no instance
             self._drop()
             raise
 

@@ -1,4 +1,4 @@
-"""Data sets as they go out: read from the spool once, checked, and handed on in pieces."""
+"""Data sets as they go out: read from the spool once, checked on the way, and handed on in pieces."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pacs_guard.spool.store import StoredFiles
 
 PIECE_BYTES = 1 << 22
-"""Instances up to this size are read once; of larger ones no more than this is ever held."""
+"""Instances up to this size are checked before anything of them leaves; no more than this is ever held."""
 
 
 class VerifiedReader:
@@ -48,30 +48,31 @@ class VerifiedReader:
                 self._ahead = instance
 
     def pieces(self, instance: StoredInstance) -> Iterator[memoryview]:
-        """Yield an instance's data set; by the first piece all of it has been compared with its hash.
+        """Yield an instance's data set; the last piece comes only if all of it agrees with its hash.
 
-        Each piece is valid until the next is asked for.
+        Each piece is valid until the next is asked for. A small instance is one piece, so nothing of it leaves
+        unchecked. A large one would have to be read twice for that; whoever sends it without its last piece has sent
+        no instance.
 
         Raises
         ------
         SpoolCorruptError
-            Before the first piece, if its bytes are not those that were received.
+            Instead of the last piece, or before, if its bytes are not those that were received.
         SpoolError
             If it cannot be opened just now.
         """
         ahead, self._ahead = self._ahead, None
         if instance is ahead:
             yield memoryview(self._buffer)[: instance.length]
-        elif instance.length <= self._piece_bytes:
-            yield from self._checked(instance)
         else:
-            self._spool.verify(instance)
-            yield from self._read(instance)
+            yield from self._checked(instance)
 
     def _checked(self, instance: StoredInstance) -> Iterator[memoryview]:
-        """Yield the only piece of a small instance."""
+        digest, left = hashlib.sha256(), instance.length
         for piece in self._read(instance):
-            if hashlib.sha256(piece).hexdigest() != instance.key.sha256:
+            digest.update(piece)
+            left -= len(piece)
+            if not left and digest.hexdigest() != instance.key.sha256:
                 raise SpoolCorruptError(f"instance {instance.id}: the bytes in {instance.path} are not those received")
             yield piece
 

@@ -333,15 +333,20 @@ def test_a_peer_that_never_answers_is_a_transient_failure_within_the_time_outs(n
     assert node.items()[0][2] == "pending"
 
 
-@over_both
-def test_a_peer_that_stops_reading_is_a_transient_failure_within_the_time_outs(node, study):
+def large(study: str) -> bytes:
+    """An instance of more than a sender holds at once."""
     ds = pydicom.dcmread(io.BytesIO(part10(study=study)))
     ds.Rows = ds.Columns = 4096
     ds.PixelData = bytes(4096 * 4096 * 2)
     buffer = io.BytesIO()
     ds.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+@over_both
+def test_a_peer_that_stops_reading_is_a_transient_failure_within_the_time_outs(node, study):
     with silent_peer(greeting=accept_association) as port:
-        number = node.forward(buffer.getvalue())
+        number = node.forward(large(study))
         started = time.monotonic()
         with node.deliverer(pacs(port, **SILENT)):
             peers.wait_until(
@@ -364,6 +369,23 @@ def test_altered_bytes_in_the_spool_are_never_sent(node, study):
             node.wait_for(number, "failed")
     assert first.key.sop_uid not in received
     assert len(received) == 1
+    assert "not those received" in node.items()[0][4]
+
+
+@over_both
+@peers.needs_dcmtk
+def test_of_a_large_instance_with_altered_bytes_a_peer_keeps_nothing(node, study, tmp_path):
+    broken = node.receive(large(study))
+    whole = node.receive(part10(study=study))
+    with (node.spool.root / broken.path).open("r+b") as file:
+        file.seek(broken.offset + broken.length - 1)
+        file.write(b"\xff")
+    with peers.storescp(tmp_path / "pacs") as scp_:
+        number = node.decide()
+        with node.deliverer(pacs(scp_.port)):
+            node.wait_for(number, "failed")
+        kept = [pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID for file in scp_.files()]
+    assert kept == [whole.key.sop_uid]
     assert "not those received" in node.items()[0][4]
 
 
