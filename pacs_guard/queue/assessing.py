@@ -16,8 +16,8 @@ from pacs_guard.queue.assessments import announcement_of, audited, verdict_colum
 from pacs_guard.queue.auditing import note
 from pacs_guard.queue.bypass import active_bypasses
 from pacs_guard.queue.claims import claimed_study
+from pacs_guard.queue.deliveries import enqueue_deliveries
 from pacs_guard.queue.drift import record
-from pacs_guard.queue.forwarding import enqueue_deliveries
 from pacs_guard.queue.outbox import announce
 from pacs_guard.queue.results import enqueue_result
 from pacs_guard.queue.rows import Lease

@@ -12,7 +12,7 @@ from pacs_guard.domain.lifecycle import StudyEvent, StudyState, advance
 from pacs_guard.domain.policy import Decision
 from pacs_guard.errors import NotFoundError
 from pacs_guard.queue.auditing import note
-from pacs_guard.queue.forwarding import enqueue_deliveries
+from pacs_guard.queue.deliveries import enqueue_deliveries
 from pacs_guard.queue.proofrows import lock_study
 from pacs_guard.queue.rows import StudySummary
 from pacs_guard.queue.schema import (
