@@ -389,6 +389,9 @@ def _protection(settings: Settings) -> Protection:
 
 
 def _chores(stores: Stores) -> Chores:
+    from pacs_guard.queue.intake import Intake
+    from pacs_guard.receive.recovery import recover
+
     settings = stores.settings
     return Chores(
         assessing=stores.assessing,
@@ -396,6 +399,7 @@ def _chores(stores: Stores) -> Chores:
         proving=stores.proving,
         upkeep=stores.upkeep,
         spool=stores.spool(),
+        recover=partial(recover, stores.spool(), Intake(stores.database, CLOCK, "recovery")),
         rule=settings.completeness.rule(),
         policies=settings.policies(),
         default_policy=default_policy(),

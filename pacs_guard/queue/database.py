@@ -45,15 +45,21 @@ class Database:
             raise QueueUnavailableError(f"database {_hide_password(url)} cannot be used: {error}") from error
         # SQLite has one writer at a time; waiting here is fairer and faster than its busy handler's sleeps
         self._turn = _WriterTurn() if self.engine.dialect.name == "sqlite" else None
-        self._kept: Connection | None = None
+        self._kept: dict[bool, Connection] = {}
         # several statements of one look must see one state, as they do in SQLite
         self._reading: dict[str, Any] = {"read_only": True}
         if self.engine.dialect.name == "postgresql":
             self._reading |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """Open a transaction that is committed durably when the block ends, and rolled back if it raises.
+    def write(self, *, durable: bool = True) -> Iterator[Connection]:
+        """Open a transaction that is committed when the block ends, and rolled back if it raises.
+
+        Parameters
+        ----------
+        durable : bool
+            False if the commit need not survive a power failure by itself, but only with the next durable one, of
+            whatever process; SQLite does not sync it then. PostgreSQL, which may lose power alone, does.
 
         Raises
         ------
@@ -66,7 +72,7 @@ class Database:
         """
         committing = False
         try:
-            with _translated(), self._transaction() as connection:
+            with _translated(), self._transaction(durable) as connection:
                 yield connection
                 committing = True
         except QueueUnavailableError as error:
@@ -75,21 +81,28 @@ class Database:
             raise
 
     @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        """Begin a transaction; whoever has SQLite's turn uses the one connection that is kept for that."""
+    def _transaction(self, durable: bool) -> Iterator[Connection]:
+        """Begin a transaction; whoever has SQLite's turn uses the connection that is kept for that."""
         if self._turn is None:
             with self.engine.begin() as connection:
                 yield connection
             return
         with self._turn:
-            kept, self._kept = self._kept or self.engine.connect(), None
+            kept = self._kept.pop(durable, None) or self._connected(durable)
             try:
                 with kept.begin():
                     yield kept
             except BaseException:
                 kept.close()  # whatever state it is in
                 raise
-            self._kept = kept
+            self._kept[durable] = kept
+
+    def _connected(self, durable: bool) -> Connection:
+        connection = self.engine.connect().execution_options(durable=durable)
+        with driver_cursor(connection, "", ()) as cursor:
+            # a journal in WAL mode stays consistent either way (sqlite.org/wal.html, "Performance Considerations")
+            cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        return connection
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -137,9 +150,9 @@ class Database:
 
     def close(self) -> None:
         """Close every connection."""
-        kept, self._kept = self._kept, None
-        if kept is not None:
-            kept.close()
+        kept, self._kept = self._kept, {}
+        for connection in kept.values():
+            connection.close()
         self.engine.dispose()
 
 

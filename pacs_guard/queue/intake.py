@@ -11,16 +11,17 @@ from pacs_guard.queue.assessing import ASSOCIATION_STALE_SECONDS
 from pacs_guard.queue.auditing import note, note_end_of_association
 from pacs_guard.queue.recording import Arrival, Recorder
 from pacs_guard.queue.rows import Outcome
-from pacs_guard.queue.schema import associations, refusals
+from pacs_guard.queue.schema import associations, instances, refusals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from pacs_guard.domain.instance import StoredInstance
     from pacs_guard.queue.database import Database
 
 
 _LONGEST_REASON = 2000
+_BATCH = 500
 _SAME_REFUSAL_SECONDS = 10.0
 
 
@@ -127,8 +128,14 @@ class Intake:
         [outcome] = self.record_all([Arrival(instance, calling_ae, association_id)])
         return outcome
 
-    def record_all(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
-        """Write instances down in one transaction, durably, and re-open their studies.
+    def record_all(self, arrivals: Sequence[Arrival], *, durable: bool = True) -> list[Outcome]:
+        """Write instances down in one transaction, and re-open their studies.
+
+        Parameters
+        ----------
+        arrivals : sequence of Arrival
+        durable : bool
+            False if their rows can be written again after a power failure (`pacs_guard.receive.recovery`).
 
         Returns
         -------
@@ -144,8 +151,37 @@ class Intake:
         QueueError
             If it refuses one of them; nothing was written then.
         """
-        with self._database.write() as connection:
+        with self._database.write(durable=durable) as connection:
             return self._recorder.record(connection, arrivals, self._clock())
+
+    def written_paths(self, paths: Collection[str]) -> set[str]:
+        """Return those of `paths` that a row has, whether its bytes are still needed or not."""
+        found: set[str] = set()
+        listed = list(paths)
+        with self._database.read() as connection:
+            for start in range(0, len(listed), _BATCH):
+                query = sa.select(instances.c.path).where(instances.c.path.in_(listed[start : start + _BATCH]))
+                found.update(connection.execute(query).scalars())
+        return found
+
+    def write_again(self, arrivals: Sequence[Arrival]) -> list[Outcome | None]:
+        """Write those down that came over an association that is written down as open.
+
+        Returns
+        -------
+        list of Outcome or None
+            As of `record_all`; None for an arrival over any other association.
+
+        Raises
+        ------
+        QueueUnavailableError
+            If the database cannot take them; nothing was written then.
+        """
+        with self._database.write() as connection:
+            open_ones = set(connection.execute(sa.select(associations.c.id)).scalars())
+            known = [arrival for arrival in arrivals if arrival.association_id in open_ones]
+            outcomes = iter(self._recorder.record(connection, known, self._clock()) if known else ())
+        return [next(outcomes) if arrival.association_id in open_ones else None for arrival in arrivals]
 
     def record_refusal(
         self,

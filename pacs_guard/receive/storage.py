@@ -19,8 +19,10 @@ from pacs_guard.errors import (
 from pacs_guard.queue.recording import Arrival
 from pacs_guard.queue.rows import Outcome
 from pacs_guard.receive.group import Group
+from pacs_guard.receive.origin import Origin
 from pacs_guard.receive.reception import Reception, StoreRequest
 from pacs_guard.receive.structure import DOES_NOT_MATCH, NOT_UNDERSTOOD, Identity, identify
+from pacs_guard.spool.records import LONGEST_ORIGIN
 from pacs_guard.spool.segment import Segment
 
 if TYPE_CHECKING:
@@ -56,10 +58,20 @@ class Answer:
 
 
 class _Kept(NamedTuple):
-    """An arrival whose content is written; in a segment it is durable only once that is synced."""
+    """An arrival whose content is written; in a segment it is durable only once that is synced.
+
+    Attributes
+    ----------
+    arrival : Arrival
+    segment : Segment or None
+        Where it lies, unless in a file of its own.
+    is_recorded : bool
+        Whether its record says all that its row does, so that the row can be written again.
+    """
 
     arrival: Arrival
     segment: Segment | None = None
+    is_recorded: bool = False
 
 
 class Storage:
@@ -184,12 +196,13 @@ class Storage:
     def _keep(self, reception: Reception, file: Incoming, identity: Identity) -> tuple[StoredInstance, Outcome]:
         """Make the content durable, then its row; content that no row will know is removed."""
         sender = reception.request.sender
-        placed = file.place(self._spool.path_for(identity.study_uid))
+        origin = _origin(reception.request, identity).encoded()
+        placed = file.place(self._spool.path_for(identity.study_uid), origin)
         reception.file = None
         instance = _instance(reception.request, identity, file, placed.path)
         arrival = Arrival(instance, sender.calling_ae, sender.association_id)
         try:
-            outcome = self._settle(arrival, placed.holder)
+            outcome = self._settle(arrival, placed.holder, is_recorded=len(origin) <= LONGEST_ORIGIN)
         except CommitUnknownError:  # a row may know it; reconciliation finds out
             raise
         except (QueueUnavailableError, SpoolError):
@@ -201,9 +214,9 @@ class Storage:
             self._remove(instance.path)
         return instance, outcome
 
-    def _settle(self, arrival: Arrival, holder: Folder | Segment) -> Outcome:
+    def _settle(self, arrival: Arrival, holder: Folder | Segment, *, is_recorded: bool) -> Outcome:
         if isinstance(holder, Segment):
-            return self._group.submit(_Kept(arrival, holder))
+            return self._group.submit(_Kept(arrival, holder, is_recorded))
         self._spool.sync(holder)  # here, so that the folders of several studies are synced side by side
         return self._group.submit(_Kept(arrival))
 
@@ -218,9 +231,13 @@ class Storage:
         return [failures.get(one.segment) for one in kept]
 
     def _write_down(self, kept: Sequence[_Kept]) -> list[Outcome | Exception]:
-        """Make rows durable: all together, or each alone if one of them fails."""
+        """Write rows: all together, or each alone if one of them fails.
+
+        Where all can be written again, they need not be synced (`pacs_guard.receive.recovery`).
+        """
+        durable = not all(one.is_recorded for one in kept)
         try:
-            return list(self._intake.record_all([one.arrival for one in kept]))
+            return list(self._intake.record_all([one.arrival for one in kept], durable=durable))
         except QueueUnavailableError as error:  # to wait for it once more for each would only add up
             return [error] * len(kept)
         except Exception as error:  # noqa: BLE001  # the one that fails must not fail its neighbours
@@ -266,6 +283,20 @@ def _check_command(request: StoreRequest, identity: Identity) -> None:
             raise DataSetError(
                 f"{name} differs from the command's: {in_data_set}, expected {in_command}", status=DOES_NOT_MATCH
             )
+
+
+def _origin(request: StoreRequest, identity: Identity) -> Origin:
+    sender = request.sender
+    return Origin(
+        study_uid=identity.study_uid,
+        series_uid=identity.series_uid,
+        sop_uid=identity.sop_uid,
+        sop_class_uid=identity.sop_class_uid,
+        transfer_syntax_uid=request.transfer_syntax_uid,
+        source=sender.source,
+        calling_ae=sender.calling_ae,
+        association_id=sender.association_id,
+    )
 
 
 def _instance(request: StoreRequest, identity: Identity, file: Incoming, path: str) -> StoredInstance:

@@ -131,8 +131,14 @@ class IncomingRecord:
         """
         return HeldReader(self._parts) if self._file is None else self._file.reader()
 
-    def place(self, path: str) -> Placed:
+    def place(self, path: str, origin: bytes = b"") -> Placed:
         """Write it where it stays: to a segment, or to `path`, relative to the spool's root; it is to be synced yet.
+
+        Parameters
+        ----------
+        path : str
+        origin : bytes
+            What a segment keeps of it beside its bytes.
 
         Raises
         ------
@@ -141,7 +147,7 @@ class IncomingRecord:
         """
         if self._file is None:
             self._hash()
-            record = Record(0, self.offset, self.length, self._digest.digest())
+            record = Record(0, self.offset, self.length, self._digest.digest(), origin)
             placed = self._segments.append(self._preamble, self._parts, record)
             if placed is not None:
                 self._parts = []

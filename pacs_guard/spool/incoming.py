@@ -142,7 +142,7 @@ class IncomingFile:
     def detach(self) -> None:
         """Let go of the memory that was passed to `write`; nothing of it is held here."""
 
-    def place(self, path: str) -> Placed:
+    def place(self, path: str, origin: bytes = b"") -> Placed:  # noqa: ARG002  # a file keeps nothing beside its bytes
         """Make the content durable and move it to its final path; its folder is to be synced yet.
 
         Raises

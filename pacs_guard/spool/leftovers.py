@@ -11,7 +11,7 @@ from pacs_guard.spool.folders import sync_all
 from pacs_guard.spool.sealed import clear, left_alone, records_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from pacs_guard.spool.records import Record
@@ -51,6 +51,46 @@ def clear_up(root: Path, known: Callable[[Collection[str]], set[str]], older_tha
         If one cannot be read, or an instance not be set aside.
     """
     found = Leftovers()
+    for file, descriptor in _left_alone(root):
+        if os.fstat(descriptor).st_mtime <= older_than:
+            _clear_up(root, file, descriptor, known, found)
+    return found
+
+
+def unwritten(root: Path, written: Callable[[Collection[str]], set[str]]) -> Iterator[list[tuple[str, Record]]]:
+    """Yield, for each segment that no process writes to, its whole records that no row ever knew, with their paths.
+
+    Nobody else looks through the segment meanwhile.
+
+    Parameters
+    ----------
+    root : Path
+        Of the spool.
+    written : callable
+        Returns those of some paths that a row has, whether it needs them or not.
+
+    Raises
+    ------
+    OSError
+        If one cannot be read; after all others.
+    """
+    failure: OSError | None = None
+    for file, descriptor in _left_alone(root):
+        try:
+            records = {f"{file}/{record.start}": record for record in records_in(descriptor, file)}
+            unknown = sorted(records.keys() - written(list(records)))
+            whole = [(path, records[path]) for path in unknown if _is_whole(descriptor, records[path])]
+        except OSError as error:
+            failure = error
+            continue
+        if whole:
+            yield whole
+    if failure is not None:
+        raise failure
+
+
+def _left_alone(root: Path) -> Iterator[tuple[str, int]]:
+    """Yield path and descriptor of each segment that no process writes to, locked until the next is asked for."""
     for segment in sorted((root / "segments").iterdir()):
         try:
             descriptor = os.open(segment, os.O_RDWR | os.O_CLOEXEC)
@@ -58,11 +98,10 @@ def clear_up(root: Path, known: Callable[[Collection[str]], set[str]], older_tha
             continue
         try:
             with left_alone(descriptor) as is_mine:
-                if is_mine and os.fstat(descriptor).st_mtime <= older_than:
-                    _clear_up(root, f"segments/{segment.name}", descriptor, known, found)
+                if is_mine:
+                    yield f"segments/{segment.name}", descriptor
         finally:
             os.close(descriptor)
-    return found
 
 
 def _clear_up(
@@ -81,12 +120,16 @@ def _clear_up(
 
 def _take_out(root: Path, path: str, descriptor: int, record: Record, found: Leftovers) -> None:
     """Remove a record that no row knows; a whole one was acknowledged perhaps, by an older life of the database."""
-    content = os.pread(descriptor, record.size, record.start)
-    if hashlib.sha256(memoryview(content)[record.offset :]).digest() == record.digest:
-        found.orphans.append(str(_set_aside(root, path, content)))
+    if _is_whole(descriptor, record):
+        found.orphans.append(str(_set_aside(root, path, os.pread(descriptor, record.size, record.start))))
     else:
         found.unfinished += 1
     clear(descriptor, record)
+
+
+def _is_whole(descriptor: int, record: Record) -> bool:
+    content = os.pread(descriptor, record.length, record.start + record.offset)
+    return hashlib.sha256(content).digest() == record.digest
 
 
 def _set_aside(root: Path, path: str, content: bytes) -> Path:

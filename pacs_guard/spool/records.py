@@ -2,7 +2,8 @@
 
 A record begins at a multiple of `BLOCK`, so that writing or removing one never touches a block of another; its DICOM
 Part 10 content follows its header at once. The header names the segment, so that nothing that a sender puts into a data
-set can pass for one, and the data set's hash, so that a record can be told to be whole without its row.
+set can pass for one, the data set's hash, so that a record can be told to be whole without its row, and what else that
+row says, so that it can be written again.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ import zlib
 from typing import NamedTuple
 
 BLOCK = 4096
-HEADER = 128
+HEADER = 1024
 LIVE = b"PGRECORD"
 REMOVED = b"PGREMOVE"
 """What stands in a header's place where the file system cannot give the record's room back."""
 
-_FACTS = struct.Struct("<16sIQ32s")
+_FACTS = struct.Struct("<16sIQ32sH")
 _CRC = struct.Struct("<I")
+_BEGIN = len(LIVE) + _CRC.size
+LONGEST_ORIGIN = HEADER - _BEGIN - _FACTS.size
+"""Bytes of a header that are left for where a record comes from."""
+
 _PATH = re.compile(r"(segments/[0-9a-f]{32}\.seg)/([0-9]+)")
 
 
@@ -62,6 +67,8 @@ class Record(NamedTuple):
         Bytes of the data set.
     digest : bytes
         SHA-256 of the data set.
+    origin : bytes
+        What else its row says (`pacs_guard.receive.origin`); empty if that is not known.
     is_live : bool
         False if the instance was removed.
     """
@@ -70,6 +77,7 @@ class Record(NamedTuple):
     offset: int
     length: int
     digest: bytes
+    origin: bytes = b""
     is_live: bool = True
 
     @property
@@ -94,18 +102,21 @@ def room(size: int) -> int:
 
 
 def header(segment: str, record: Record) -> bytes:
-    """Return the header of a record in the segment of that name, 32 hexadecimal digits."""
-    facts = _FACTS.pack(bytes.fromhex(segment), record.offset, record.length, record.digest)
-    return (LIVE + facts + _CRC.pack(zlib.crc32(facts))).ljust(HEADER, b"\0")
+    """Return the header of a record in the segment of that name, 32 hexadecimal digits.
+
+    An origin that is too long for it is left out.
+    """
+    origin = record.origin if len(record.origin) <= LONGEST_ORIGIN else b""
+    facts = _FACTS.pack(bytes.fromhex(segment), record.offset, record.length, record.digest, len(origin)) + origin
+    return (LIVE + _CRC.pack(zlib.crc32(facts)) + facts).ljust(HEADER, b"\0")
 
 
 def read_header(segment: str, begin: int, content: bytes) -> Record | None:
     """Return what a header says that was read at `begin`; None if that is no header of this segment."""
-    facts = content[len(LIVE) : len(LIVE) + _FACTS.size]
-    checked = content[len(LIVE) + _FACTS.size :][: _CRC.size]
-    if content[: len(LIVE)] not in {LIVE, REMOVED} or checked != _CRC.pack(zlib.crc32(facts)):
+    if content[: len(LIVE)] not in {LIVE, REMOVED} or len(content) < HEADER:
         return None
-    name, offset, length, digest = _FACTS.unpack(facts)
-    if name.hex() != segment:
+    name, offset, length, digest, size = _FACTS.unpack_from(content, _BEGIN)
+    facts = content[_BEGIN : _BEGIN + _FACTS.size + size]
+    if content[len(LIVE) : _BEGIN] != _CRC.pack(zlib.crc32(facts)) or name.hex() != segment:
         return None
-    return Record(begin + HEADER, offset, length, digest, content.startswith(LIVE))
+    return Record(begin + HEADER, offset, length, digest, facts[_FACTS.size :], content.startswith(LIVE))

@@ -23,7 +23,7 @@ from pacs_guard.spool.failures import translated
 from pacs_guard.spool.folders import Folders, sync_all
 from pacs_guard.spool.held import IncomingRecord
 from pacs_guard.spool.incoming import IncomingFile
-from pacs_guard.spool.leftovers import clear_up
+from pacs_guard.spool.leftovers import clear_up, unwritten
 from pacs_guard.spool.records import Place, place_of
 from pacs_guard.spool.segments import SegmentWriter
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pacs_guard.domain.instance import StoredInstance
     from pacs_guard.spool.folders import Folder
     from pacs_guard.spool.leftovers import Leftovers
+    from pacs_guard.spool.records import Record
     from pacs_guard.spool.segment import Segment
 
     Incoming = IncomingFile | IncomingRecord
@@ -269,6 +270,24 @@ class Spool(StoredFiles):
             return clear_up(self.root, known, older_than)
         except OSError as error:
             raise translated(error, "segments cannot be cleared up") from error
+
+    def unwritten(self, written: Callable[[Collection[str]], set[str]]) -> Iterator[list[tuple[str, Record]]]:
+        """Yield whole records that no row ever knew, with their paths, of each segment that no process writes to.
+
+        Parameters
+        ----------
+        written : callable
+            Returns those of some paths that a row has, whether it needs them or not.
+
+        Raises
+        ------
+        SpoolError
+            If a segment cannot be read.
+        """
+        try:
+            yield from unwritten(self.root, written)
+        except OSError as error:
+            raise translated(error, "segments cannot be looked through") from error
 
     def clear_incoming(self, older_than: float) -> int:
         """Remove what was being received when a process died; `older_than` is in seconds since the epoch."""

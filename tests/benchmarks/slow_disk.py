@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.slow_disk MILLISECONDS run receive --config FILE
 
-SQLite's own syncs happen in C, where they cannot be delayed: each commit waits before its transaction ends instead.
+SQLite's own syncs happen in C, where they cannot be delayed: each durable commit waits before its transaction ends
+instead.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ def delay(seconds: float) -> None:
         prepare(database, url)
 
         def wait(connection):
-            if not connection.get_execution_options().get("read_only", False):
+            options = connection.get_execution_options()
+            if options.get("durable", True) and not options.get("read_only", False):
                 time.sleep(seconds)
 
         sa.event.listen(database.engine, "commit", wait)

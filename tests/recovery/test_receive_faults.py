@@ -9,15 +9,19 @@ import os
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from pacs_guard.config import Settings
 from pacs_guard.errors import SpoolError
 from pacs_guard.queue.database import Database
 from pacs_guard.queue.intake import Intake
+from pacs_guard.queue.schema import instances
 from pacs_guard.queue.upkeep import Upkeep
 from pacs_guard.receive.receiver import Receiver
+from pacs_guard.receive.recovery import recover
 from pacs_guard.receive.wire.provider import WireProvider
 from pacs_guard.spool import sealed
 from pacs_guard.spool.incoming import IncomingFile
@@ -39,8 +43,11 @@ def slices(study="1.2.3.50", count=INSTANCES):
     return [(str(data_set.SOPInstanceUID), encoded(data_set)) for data_set in sets]
 
 
-def send(port, instances, *, stop_at_failure=True):
-    """Send over one association, and return what was acknowledged and what was answered otherwise."""
+def send(port, instances, told=None):
+    """Send over one association, and return what was acknowledged and what was answered otherwise.
+
+    The UIDs of what was acknowledged are added to `told` one by one.
+    """
     acknowledged, refused = [], []
     peer = RawPeer.connect(port)
     for number, (uid, content) in enumerate(instances, start=1):
@@ -50,6 +57,8 @@ def send(port, instances, *, stop_at_failure=True):
         if not isinstance(answer, tuple):
             break
         (refused if answer[3] else acknowledged).append((uid, content))
+        if told is not None and not answer[3]:
+            told.append(uid)
     else:
         peer.send(RELEASE_RQ)
     peer.connection.close()
@@ -92,6 +101,10 @@ OF_FILES = ("write", "fsync", "rename", "folder sync", *BOTH)
 OF_SEGMENTS = ("segment's room", "record", "record's bytes", "segment sync", *BOTH)
 WAYS = [(FILES, step) for step in OF_FILES] + [(SEGMENTS, step) for step in OF_SEGMENTS]
 DURABLE_AFTER = {("commit", "after"), ("response", "before"), ("response", "after")}
+WRITTEN_AGAIN = {
+    *(("record", "after"), ("record's bytes", "after"), ("segment sync", "before"), ("segment sync", "after")),
+    ("commit", "before"),
+}
 
 
 def die(target, name, when, hits):
@@ -147,7 +160,8 @@ def test_process_that_dies_takes_nothing_acknowledged_with_it(tmp_path, segment_
         assert found.missing == ()
         # one more may be durable whose answer did not arrive; the sender comes again with it
         count = len(again.instances())
-        assert len(acknowledged) <= count <= len(acknowledged) + ((step, when) in DURABLE_AFTER)
+        durable = DURABLE_AFTER | WRITTEN_AGAIN if segment_bytes else DURABLE_AFTER
+        assert len(acknowledged) <= count <= len(acknowledged) + ((step, when) in durable)
         assert kept(again.instances(), again.spool.root) == sorted(instances[:count])
         assert send(again.port, instances) == (instances, [])
         assert kept(again.instances(), again.spool.root) == sorted(instances)
@@ -268,8 +282,7 @@ def sending(running, count=3, each=20):
     acknowledged: list[str] = []
 
     def work(number):
-        for instance in slices(f"1.2.3.7{number}", each):
-            acknowledged.extend(uid for uid, _ in send(running.port, [instance])[0])
+        send(running.port, slices(f"1.2.3.7{number}", each), acknowledged)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
     for thread in threads:
@@ -280,22 +293,92 @@ def sending(running, count=3, each=20):
     assert len(acknowledged) == count * each
 
 
+class ForgetfulDatabase:
+    """Keeps an SQLite database as its last durable commit left it, which is the least that a loss of power leaves."""
+
+    def __init__(self, monkeypatch, file):
+        self._file, self._lock = file, threading.Lock()
+        self._files = {}
+        transaction = Database._transaction
+
+        @contextmanager
+        def watched(database, durable):
+            with self._lock:
+                with transaction(database, durable) as connection:
+                    yield connection
+                if durable:
+                    self._note()
+
+        monkeypatch.setattr(Database, "_transaction", watched)
+        self._note()
+
+    def _note(self):
+        names = (self._file.name, f"{self._file.name}-wal")
+        self._files = {name: (self._file.parent / name).read_bytes() for name in names}
+
+    def after_power_loss(self, target):
+        with self._lock:
+            for name, content in self._files.items():
+                (target / name).write_bytes(content)
+        return Database(f"sqlite:///{target / self._file.name}")
+
+
+def rows_after(database, spool):
+    """The rows that a receiver finds, or writes again, when it starts."""
+    try:
+        count = recover(spool, Intake(database, time.time, "test"))
+        with database.read() as connection:
+            return list(connection.execute(sa.select(instances)).mappings()), count
+    finally:
+        database.close()
+
+
 @over_both
 def test_loss_of_power_at_any_moment_loses_nothing_acknowledged(tmp_path, monkeypatch, segment_bytes):
     with node(tmp_path / "node", segment_bytes=segment_bytes) as running:
         disk = ForgetfulDisk(running.spool.root)
         disk.watch(monkeypatch)
         Spool(running.spool.root)  # syncs the folders that are there already
-        with sending(running) as acknowledged:
-            for cut in range(6):
-                time.sleep(0.3)
+        queue = ForgetfulDatabase(monkeypatch, Path(running.database.engine.url.database))
+        written_again = 0
+        with sending(running, each=60) as acknowledged:
+            for cut in range(8):
+                time.sleep(0.15)
                 told = set(acknowledged)
-                rows = running.instances()  # every commit is durable; of the spool only what was synced
-                left = disk.after_power_loss(tmp_path / f"cut-{cut}")
-                found = hashes(left, rows)
+                left = tmp_path / f"cut-{cut}"
+                left.mkdir()
+                database = queue.after_power_loss(left)  # before the disk: no row is older than its bytes
+                spool = Spool(disk.after_power_loss(left / "spool"))
+                rows, count = rows_after(database, spool)
+                found = hashes(spool.root, rows)
                 assert told <= found.keys()
                 assert all(found.values()), "a row has no bytes"
+                written_again += count
         assert found
+        assert bool(written_again) == bool(segment_bytes), "this test takes away too little or too much"
+
+
+@pytest.mark.parametrize(("room", "lost"), [(0, 0), (1000, 1)])
+def test_a_row_that_its_record_has_no_room_for_is_durable_by_itself(tmp_path, monkeypatch, room, lost):
+    """As UIDs may be longer than the standard has it, and nothing is refused for that."""
+    monkeypatch.setattr("pacs_guard.receive.storage.LONGEST_ORIGIN", room)
+    with node(tmp_path / "node", segment_bytes=SEGMENTS) as running:
+        disk = ForgetfulDisk(running.spool.root)
+        disk.watch(monkeypatch)
+        Spool(running.spool.root)
+        queue = ForgetfulDatabase(monkeypatch, Path(running.database.engine.url.database))
+        left = tmp_path / "left"
+        left.mkdir()
+        looked = []
+
+        class Told(list):
+            def append(self, uid):  # while the association is open
+                database = queue.after_power_loss(left)
+                looked.append(rows_after(database, Spool(disk.after_power_loss(left / "spool"))))
+
+        assert send(running.port, slices(count=1), Told())[0]
+    [(rows, count)] = looked
+    assert (len(rows), count) == (1, lost)
 
 
 @over_both

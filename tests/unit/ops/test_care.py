@@ -43,6 +43,7 @@ def chores(database, clock):
         proving=Proving(database, clock),
         upkeep=Upkeep(database, clock),
         spool=SimpleNamespace(free_bytes=lambda: 3000),
+        recover=lambda: 0,
         rule=CompletenessRule(30.0, 1800.0),
         policies={"ct": Policy(longest_hold_seconds=3600.0)},
         default_policy=Policy(),

@@ -6,14 +6,31 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pacs_guard.spool.records import BLOCK, HEADER, REMOVED, Place, Record, header, place_of, read_header, room
+from pacs_guard.spool.records import (
+    BLOCK,
+    HEADER,
+    LONGEST_ORIGIN,
+    REMOVED,
+    Place,
+    Record,
+    header,
+    place_of,
+    read_header,
+    room,
+)
 
 NAME = "0123456789abcdef" * 2
 
 
-@given(st.integers(0, 2**40), st.integers(0, 2**31), st.integers(0, 2**60), st.binary(min_size=32, max_size=32))
-def test_what_is_written_is_read(block, offset, length, digest):
-    record = Record(block * BLOCK + HEADER, offset, length, digest)
+@given(
+    st.integers(0, 2**40),
+    st.integers(0, 2**31),
+    st.integers(0, 2**60),
+    st.binary(min_size=32, max_size=32),
+    st.binary(max_size=LONGEST_ORIGIN),
+)
+def test_what_is_written_is_read(block, offset, length, digest, origin):
+    record = Record(block * BLOCK + HEADER, offset, length, digest, origin)
     content = header(NAME, record)
     assert len(content) == HEADER
     assert read_header(NAME, record.begin, content) == record
@@ -22,14 +39,20 @@ def test_what_is_written_is_read(block, offset, length, digest):
 
 
 def test_what_is_no_header_of_this_segment_is_not_taken_for_one():
-    content = header(NAME, Record(HEADER, 10, 20, bytes(32)))
+    content = header(NAME, Record(HEADER, 10, 20, bytes(32), b"ct"))
     assert read_header(NAME[::-1], 0, content) is None
+    assert read_header(NAME, 0, content[:-1]) is None
     assert read_header(NAME, 0, b"") is None
     assert read_header(NAME, 0, bytes(HEADER)) is None
-    for at in range(8 + 16 + 4 + 8 + 32 + 4):
+    for at in range(8 + 4 + 16 + 4 + 8 + 32 + 2 + 2):
         flipped = bytearray(content)
         flipped[at] ^= 1
         assert read_header(NAME, 0, bytes(flipped)) is None
+
+
+def test_an_origin_that_is_too_long_is_left_out():
+    content = header(NAME, Record(HEADER, 10, 20, bytes(32), bytes(LONGEST_ORIGIN + 1)))
+    assert read_header(NAME, 0, content) == Record(HEADER, 10, 20, bytes(32))
 
 
 def test_a_mark_makes_a_record_removed():

@@ -1,0 +1,40 @@
+"""What a row says of an instance beside its bytes, as it stands in the header of the instance's record (no I/O)."""
+
+from __future__ import annotations
+
+import json
+from typing import NamedTuple
+
+
+class Origin(NamedTuple):
+    """What an instance is, and where it comes from.
+
+    Attributes
+    ----------
+    study_uid, series_uid, sop_uid, sop_class_uid, transfer_syntax_uid : str
+        As in its data set and its presentation context.
+    source : str
+        Name of the configured source.
+    calling_ae : str
+        Calling AE title.
+    association_id : str
+        The association that it came over.
+    """
+
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    source: str
+    calling_ae: str
+    association_id: str
+
+    def encoded(self) -> bytes:
+        """Return it as bytes."""
+        return json.dumps(self, separators=(",", ":")).encode()
+
+
+def decoded(content: bytes) -> Origin | None:
+    """Return the origin that was encoded; None if there is none."""
+    return Origin(*json.loads(content)) if content else None
