@@ -26,8 +26,8 @@ _DATABASE = "queue.sqlite"
 def back_up(config: Path | None, target: Path) -> int:
     """Bring the copy of a data folder in `target` up to date.
 
-    The database first: what is received later has a file without a row, which reconciliation sets aside; the other
-    order would make rows without a file.
+    The database first: what is received later has bytes without a row, which are taken in again or set aside (see
+    `pacs_guard.receive.recovery`); the other order would make rows without bytes.
 
     Returns
     -------

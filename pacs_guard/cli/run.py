@@ -399,7 +399,7 @@ def _chores(stores: Stores) -> Chores:
         proving=stores.proving,
         upkeep=stores.upkeep,
         spool=stores.spool(),
-        recover=partial(recover, stores.spool(), Intake(stores.database, CLOCK, "recovery")),
+        recover=partial(recover, stores.spool(), Intake(stores.database, CLOCK, "recovery"), _LOG),
         rule=settings.completeness.rule(),
         policies=settings.policies(),
         default_policy=default_policy(),

@@ -39,7 +39,7 @@ class Chores:
         The queue.
     spool : Spool
     recover : callable
-        Writes down again what a crash took the rows of, and returns how many instances that is.
+        Writes down again what a crash took the rows of.
     rule : CompletenessRule
     policies : mapping of str to Policy
         By source.
@@ -62,7 +62,7 @@ class Chores:
     proving: Proving
     upkeep: Upkeep
     spool: Spool
-    recover: Callable[[], int]
+    recover: Callable[[], object]
     rule: CompletenessRule
     policies: Mapping[str, Policy]
     default_policy: Policy
@@ -104,8 +104,8 @@ class Chores:
 
     def reconcile(self, grace_seconds: float = _GRACE_SECONDS) -> None:
         """Compare disk and rows."""
-        if recovered := self.recover():
-            _LOG.warning("instances whose rows a crash took were written down again", instances=recovered)
+        with self.spool.looking():
+            self.recover()
         found = reconcile(self.spool, self.upkeep, now=self.clock(), grace_seconds=grace_seconds)
         if found.missing:
             _LOG.error("instances are missing from the spool", instances=found.missing)

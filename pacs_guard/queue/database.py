@@ -99,9 +99,14 @@ class Database:
 
     def _connected(self, durable: bool) -> Connection:
         connection = self.engine.connect().execution_options(durable=durable)
-        with driver_cursor(connection, "", ()) as cursor:
+        text = f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}"
+        try:
             # a journal in WAL mode stays consistent either way (sqlite.org/wal.html, "Performance Considerations")
-            cursor.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            with driver_cursor(connection, text, ()) as cursor:
+                cursor.execute(text)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     @contextmanager

@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from pacs_guard.domain.audit import AuditEvent, Throttle
+from pacs_guard.domain.identifiers import InstanceKey
 from pacs_guard.queue.assessing import ASSOCIATION_STALE_SECONDS
 from pacs_guard.queue.auditing import note, note_end_of_association
 from pacs_guard.queue.recording import Arrival, Recorder
 from pacs_guard.queue.rows import Outcome
-from pacs_guard.queue.schema import associations, instances, refusals
+from pacs_guard.queue.schema import associations, instances, refusals, studies
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+
+    from sqlalchemy.engine import Connection
 
     from pacs_guard.domain.instance import StoredInstance
     from pacs_guard.queue.database import Database
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 _LONGEST_REASON = 2000
 _BATCH = 500
+_GONE_SECONDS = 86400.0
 _SAME_REFUSAL_SECONDS = 10.0
 
 
@@ -44,9 +48,17 @@ class Intake:
         self._recorder = Recorder(database.engine.dialect)
         self._refused = Throttle(_SAME_REFUSAL_SECONDS)
 
+    def has_associations(self) -> bool:
+        """Whether any association is written down as open."""
+        with self._database.read() as connection:
+            return connection.execute(sa.select(associations.c.id).limit(1)).first() is not None
+
     def forget_associations(self) -> None:
-        """Drop what an earlier life of this receiver left open."""
-        mine = associations.c.receiver == self._receiver
+        """Drop what an earlier life of this receiver left open, and what no receiver has been heard of for a day."""
+        mine = sa.or_(
+            associations.c.receiver == self._receiver,
+            associations.c.heartbeat_at < self._clock() - _GONE_SECONDS,
+        )
         with self._database.write() as connection:
             for association_id in list(connection.execute(sa.select(associations.c.id).where(mine)).scalars()):
                 note_end_of_association(connection, association_id, self._clock())
@@ -170,7 +182,8 @@ class Intake:
         Returns
         -------
         list of Outcome or None
-            As of `record_all`; None for an arrival over any other association.
+            As of `record_all`, and DUPLICATE, uncounted, for what is here already; None for an arrival over any other
+            association.
 
         Raises
         ------
@@ -179,9 +192,30 @@ class Intake:
         """
         with self._database.write() as connection:
             open_ones = set(connection.execute(sa.select(associations.c.id)).scalars())
-            known = [arrival for arrival in arrivals if arrival.association_id in open_ones]
-            outcomes = iter(self._recorder.record(connection, known, self._clock()) if known else ())
-        return [next(outcomes) if arrival.association_id in open_ones else None for arrival in arrivals]
+            here = self._here(connection, [arrival.instance.key.sop_uid for arrival in arrivals])
+            new = [
+                arrival
+                for arrival in arrivals
+                if arrival.association_id in open_ones and arrival.instance.key not in here
+            ]
+            outcomes = iter(self._recorder.record(connection, new, self._clock()) if new else ())
+        return [
+            None
+            if arrival.association_id not in open_ones
+            else Outcome.DUPLICATE
+            if arrival.instance.key in here
+            else next(outcomes)
+            for arrival in arrivals
+        ]
+
+    def _here(self, connection: Connection, sop_uids: Sequence[str]) -> set[InstanceKey]:
+        """Return the keys of the rows that have one of some UIDs, and their bytes."""
+        query = (
+            sa.select(studies.c.study_uid, instances.c.series_uid, instances.c.sop_uid, instances.c.sha256)
+            .join(studies)
+            .where(instances.c.sop_uid.in_(sop_uids), instances.c.purged_at.is_(None), sa.not_(instances.c.missing))
+        )
+        return {InstanceKey(*row) for row in connection.execute(query)}
 
     def record_refusal(
         self,

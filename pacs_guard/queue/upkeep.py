@@ -91,6 +91,14 @@ class Upkeep:
                 found.update(connection.execute(query).scalars())
         return found
 
+    def needed_in(self, segment: str) -> set[str]:
+        """Return the paths in a segment that belong to an instance whose bytes are still needed."""
+        query = sa.select(instances.c.path).where(
+            instances.c.path.startswith(f"{segment}/", autoescape=True), instances.c.purged_at.is_(None)
+        )
+        with self._database.read() as connection:
+            return set(connection.execute(query).scalars())
+
     def mark_missing(self, instance_ids: Collection[int], *, missing: bool) -> None:
         """Note that the bytes of instances are gone from the spool, or back in it."""
         listed = list(instance_ids)

@@ -36,5 +36,10 @@ class Origin(NamedTuple):
 
 
 def decoded(content: bytes) -> Origin | None:
-    """Return the origin that was encoded; None if there is none."""
-    return Origin(*json.loads(content)) if content else None
+    """Return the origin that was encoded; None if that is none, or one of another release."""
+    try:
+        texts = json.loads(content)
+    except ValueError:
+        return None
+    is_one = isinstance(texts, list) and len(texts) == len(Origin._fields)
+    return Origin(*texts) if is_one and all(isinstance(text, str) for text in texts) else None

@@ -14,7 +14,7 @@ from pynetdicom import AE, _config
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from pacs_guard.domain.identifiers import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from pacs_guard.errors import SpoolError, SupervisionError
+from pacs_guard.errors import SupervisionError
 from pacs_guard.receive.handlers import Handlers
 from pacs_guard.receive.recovery import recover
 from pacs_guard.receive.secure import Gate, secured
@@ -128,8 +128,9 @@ class Receiver:
             If the queue does not answer.
         """
         _allow_files(2 * self._settings.max_associations)  # open associations, and connections that wait for one
-        self._recover()
-        self._intake.forget_associations()
+        with self._spool.looking():
+            recover(self._spool, self._intake, self._log)
+            self._intake.forget_associations()
         _config.LOG_HANDLER_LEVEL = "none"  # the library would format every PDU for its log
         self._listen()
         self._handlers.refuse_all.clear()
@@ -188,13 +189,6 @@ class Receiver:
         self.start()
         stop.wait()
         self.stop(drain_seconds)
-
-    def _recover(self) -> None:
-        try:
-            if count := recover(self._spool, self._intake):
-                self._log.warning("instances whose rows a crash took were written down again", instances=count)
-        except SpoolError as error:  # no reason to receive nothing
-            self._log.error("a segment cannot be looked through", reason=str(error))  # the text says all
 
     def _listen(self) -> None:
         settings = self._settings

@@ -203,6 +203,8 @@ class Storage:
         arrival = Arrival(instance, sender.calling_ae, sender.association_id)
         try:
             outcome = self._settle(arrival, placed.holder, is_recorded=len(origin) <= LONGEST_ORIGIN)
+            if outcome is Outcome.DUPLICATE:
+                self._remove(instance.path)
         except CommitUnknownError:  # a row may know it; reconciliation finds out
             raise
         except (QueueUnavailableError, SpoolError):
@@ -210,8 +212,6 @@ class Storage:
             raise
         finally:
             placed.holder.settle()
-        if outcome is Outcome.DUPLICATE:
-            self._remove(instance.path)
         return instance, outcome
 
     def _settle(self, arrival: Arrival, holder: Folder | Segment, *, is_recorded: bool) -> Outcome:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pacs_guard.spool.folders import sync_all
 from pacs_guard.spool.sealed import clear, left_alone, records_in
@@ -33,15 +35,26 @@ class Leftovers:
     unfinished: int = 0
 
 
-def clear_up(root: Path, known: Callable[[Collection[str]], set[str]], older_than: float) -> Leftovers:
+class Rows(Protocol):
+    """What is asked of the queue."""
+
+    def known_paths(self, paths: Collection[str]) -> set[str]:
+        """Return those of `paths` that a row needs."""
+        ...
+
+    def needed_in(self, segment: str) -> set[str]:
+        """Return all paths in a segment that a row needs; a slow look."""
+        ...
+
+
+def clear_up(root: Path, rows: Rows, older_than: float) -> Leftovers:
     """Look through all segments that no process writes to.
 
     Parameters
     ----------
     root : Path
         Of the spool.
-    known : callable
-        Returns those of some paths that a row needs.
+    rows : Rows
     older_than : float
         Segments changed later are left alone; seconds since the epoch.
 
@@ -51,16 +64,17 @@ def clear_up(root: Path, known: Callable[[Collection[str]], set[str]], older_tha
         If one cannot be read, or an instance not be set aside.
     """
     found = Leftovers()
-    for file, descriptor in _left_alone(root):
-        if os.fstat(descriptor).st_mtime <= older_than:
-            _clear_up(root, file, descriptor, known, found)
+    for file in _segments(root):
+        with looking(root), _left_alone(root, file) as descriptor:
+            if descriptor is not None and os.fstat(descriptor).st_mtime <= older_than:
+                _clear_up(root, file, descriptor, rows, found)
     return found
 
 
 def unwritten(root: Path, written: Callable[[Collection[str]], set[str]]) -> Iterator[list[tuple[str, Record]]]:
     """Yield, for each segment that no process writes to, its whole records that no row ever knew, with their paths.
 
-    Nobody else looks through the segment meanwhile.
+    They are durable then. Call it while `looking`.
 
     Parameters
     ----------
@@ -72,50 +86,83 @@ def unwritten(root: Path, written: Callable[[Collection[str]], set[str]]) -> Ite
     Raises
     ------
     OSError
-        If one cannot be read; after all others.
+        If something cannot be read; after all else.
     """
-    failure: OSError | None = None
-    for file, descriptor in _left_alone(root):
+    failures: list[OSError] = []
+    for file in _segments(root):
         try:
-            records = {f"{file}/{record.start}": record for record in records_in(descriptor, file)}
-            unknown = sorted(records.keys() - written(list(records)))
-            whole = [(path, records[path]) for path in unknown if _is_whole(descriptor, records[path])]
+            with _left_alone(root, file) as descriptor:
+                if descriptor is not None and (whole := _unwritten(file, descriptor, written, failures)):
+                    yield whole
         except OSError as error:
-            failure = error
-            continue
-        if whole:
-            yield whole
-    if failure is not None:
-        raise failure
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
-def _left_alone(root: Path) -> Iterator[tuple[str, int]]:
-    """Yield path and descriptor of each segment that no process writes to, locked until the next is asked for."""
-    for segment in sorted((root / "segments").iterdir()):
-        try:
-            descriptor = os.open(segment, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:  # retention was faster
-            continue
-        try:
-            with left_alone(descriptor) as is_mine:
-                if is_mine:
-                    yield f"segments/{segment.name}", descriptor
-        finally:
-            os.close(descriptor)
-
-
-def _clear_up(
-    root: Path, file: str, descriptor: int, known: Callable[[Collection[str]], set[str]], found: Leftovers
-) -> None:
+def _unwritten(
+    file: str, descriptor: int, written: Callable[[Collection[str]], set[str]], failures: list[OSError]
+) -> list[tuple[str, Record]]:
     records = {f"{file}/{record.start}": record for record in records_in(descriptor, file)}
-    needed = known(list(records))
+    unknown = sorted(records.keys() - written(list(records)))
+    if unknown:
+        # what nobody synced yet must not get a row; and what a failed sync left in memory only must not look whole
+        os.fdatasync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+    whole = []
+    for path in unknown:
+        try:
+            if _is_whole(descriptor, records[path]):
+                whole.append((path, records[path]))
+        except OSError as error:
+            failures.append(error)
+    return whole
+
+
+@contextmanager
+def looking(root: Path) -> Iterator[None]:
+    """Be the only one, of all processes, who looks through segments, so that a locked one is one that is written to."""
+    descriptor = os.open(root / "looking.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _segments(root: Path) -> list[str]:
+    return sorted(f"segments/{segment.name}" for segment in (root / "segments").iterdir())
+
+
+@contextmanager
+def _left_alone(root: Path, file: str) -> Iterator[int | None]:
+    """Open a segment and keep it locked; None if a process writes to it, or it is gone."""
+    try:
+        descriptor = os.open(root / file, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:  # retention was faster
+        yield None
+        return
+    try:
+        with left_alone(descriptor) as is_mine:
+            yield descriptor if is_mine else None
+    finally:
+        os.close(descriptor)
+
+
+def _clear_up(root: Path, file: str, descriptor: int, rows: Rows, found: Leftovers) -> None:
+    records = {f"{file}/{record.start}": record for record in records_in(descriptor, file)}
+    needed = rows.known_paths(list(records))
     for path in sorted(records.keys() - needed):
         _take_out(root, path, descriptor, records[path], found)
     end = max((records[path].stop for path in needed), default=0)
-    if not end:
-        (root / file).unlink(missing_ok=True)
-    elif end < os.fstat(descriptor).st_size:
+    if end >= os.fstat(descriptor).st_size > 0:
+        return
+    if rows.needed_in(file) - records.keys():  # a header is broken: whatever lies there stays
+        return
+    if end:
         os.ftruncate(descriptor, end)
+    else:
+        (root / file).unlink(missing_ok=True)
 
 
 def _take_out(root: Path, path: str, descriptor: int, record: Record, found: Leftovers) -> None:

@@ -24,6 +24,10 @@ class Rows(Protocol):
         """Return those of `paths` that a row needs."""
         ...
 
+    def needed_in(self, segment: str) -> set[str]:
+        """Return all paths in a segment that a row needs; a slow look."""
+        ...
+
     def mark_missing(self, instance_ids: Collection[int], *, missing: bool) -> None:
         """Note that bytes are gone, or back."""
         ...
@@ -69,7 +73,7 @@ def reconcile(spool: Spool, rows: Rows, *, now: float, grace_seconds: float) -> 
     rows.mark_missing(missing, missing=True)
     rows.mark_missing(present, missing=False)
     orphans = tuple(_set_aside(spool, rows, now - grace_seconds))
-    left = spool.clear_up_segments(rows.known_paths, now - grace_seconds)
+    left = spool.clear_up_segments(rows, now - grace_seconds)
     unfinished = spool.clear_incoming(now - grace_seconds) + left.unfinished
     return Reconciliation(tuple(missing), (*orphans, *left.orphans), unfinished)
 

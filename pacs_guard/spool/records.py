@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 BLOCK = 4096
 HEADER = 1024
-LIVE = b"PGRECORD"
-REMOVED = b"PGREMOVE"
+LIVE = b"PGRECRD2"
+REMOVED = b"PGREMVD2"
 """What stands in a header's place where the file system cannot give the record's room back."""
 
 _FACTS = struct.Struct("<16sIQ32sH")

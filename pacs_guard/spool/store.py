@@ -23,16 +23,17 @@ from pacs_guard.spool.failures import translated
 from pacs_guard.spool.folders import Folders, sync_all
 from pacs_guard.spool.held import IncomingRecord
 from pacs_guard.spool.incoming import IncomingFile
-from pacs_guard.spool.leftovers import clear_up, unwritten
+from pacs_guard.spool.leftovers import clear_up, looking, unwritten
 from pacs_guard.spool.records import Place, place_of
 from pacs_guard.spool.segments import SegmentWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
+    from contextlib import AbstractContextManager
 
     from pacs_guard.domain.instance import StoredInstance
     from pacs_guard.spool.folders import Folder
-    from pacs_guard.spool.leftovers import Leftovers
+    from pacs_guard.spool.leftovers import Leftovers, Rows
     from pacs_guard.spool.records import Record
     from pacs_guard.spool.segment import Segment
 
@@ -251,13 +252,12 @@ class Spool(StoredFiles):
                     continue
                 yield str(full.relative_to(self.root)), modified
 
-    def clear_up_segments(self, known: Callable[[Collection[str]], set[str]], older_than: float) -> Leftovers:
+    def clear_up_segments(self, rows: Rows, older_than: float) -> Leftovers:
         """Set aside what no row knows in segments that no process writes to, and give their unused room back.
 
         Parameters
         ----------
-        known : callable
-            Returns those of some paths that a row needs.
+        rows : Rows
         older_than : float
             Segments changed later are left alone; seconds since the epoch.
 
@@ -267,12 +267,14 @@ class Spool(StoredFiles):
             If that fails.
         """
         try:
-            return clear_up(self.root, known, older_than)
+            return clear_up(self.root, rows, older_than)
         except OSError as error:
             raise translated(error, "segments cannot be cleared up") from error
 
     def unwritten(self, written: Callable[[Collection[str]], set[str]]) -> Iterator[list[tuple[str, Record]]]:
         """Yield whole records that no row ever knew, with their paths, of each segment that no process writes to.
+
+        They are durable then. Call it while `looking`.
 
         Parameters
         ----------
@@ -282,12 +284,16 @@ class Spool(StoredFiles):
         Raises
         ------
         SpoolError
-            If a segment cannot be read.
+            If something cannot be read; after all else.
         """
         try:
             yield from unwritten(self.root, written)
         except OSError as error:
             raise translated(error, "segments cannot be looked through") from error
+
+    def looking(self) -> AbstractContextManager[None]:
+        """Be the only one, of all processes, who looks through segments."""
+        return looking(self.root)
 
     def clear_incoming(self, older_than: float) -> int:
         """Remove what was being received when a process died; `older_than` is in seconds since the epoch."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+import structlog
 
 from pacs_guard.config import Settings
 from pacs_guard.errors import SpoolError
@@ -326,7 +327,7 @@ class ForgetfulDatabase:
 def rows_after(database, spool):
     """The rows that a receiver finds, or writes again, when it starts."""
     try:
-        count = recover(spool, Intake(database, time.time, "test"))
+        count = recover(spool, Intake(database, time.time, "test"), structlog.get_logger())
         with database.read() as connection:
             return list(connection.execute(sa.select(instances)).mappings()), count
     finally:

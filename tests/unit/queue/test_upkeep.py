@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 
@@ -24,6 +26,14 @@ def test_only_paths_of_instances_that_are_still_needed_are_known(node, instance)
     node.upkeep.purge_delivered(10)
     assert node.upkeep.known_paths([delivered.path, waiting.path]) == {waiting.path}
     assert [row[1] for row in node.upkeep.expected_files()] == [waiting.path]
+
+
+def test_what_is_needed_in_a_segment_is_what_is_not_purged_there(node, instance):
+    inside = [replace(instance(number), path=f"segments/a_.seg/{number}") for number in (1, 2)]
+    other = replace(instance(3), path="segments/ab.seg/1")
+    node.send(*inside, other)
+    assert node.upkeep.needed_in("segments/a_.seg") == {one.path for one in inside}
+    assert node.upkeep.needed_in("segments/a") == set()
 
 
 def test_more_instances_than_a_statement_has_parameters_can_be_marked(node, instance):

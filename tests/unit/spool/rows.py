@@ -14,5 +14,8 @@ class FakeRows:
     def known_paths(self, paths):
         return set(paths) & set(self.rows)
 
+    def needed_in(self, segment):
+        return {path for path in self.rows if path.startswith(f"{segment}/")}
+
     def mark_missing(self, instance_ids, *, missing):
         self.missing |= dict.fromkeys(instance_ids, missing)

@@ -343,6 +343,18 @@ def test_room_that_a_dead_process_had_taken_is_given_back(spool):
     spool.verify(one)
 
 
+def test_a_segment_with_a_header_that_is_broken_is_neither_cut_nor_removed(spool):
+    one = put(spool)
+    gone(spool)
+    with segments(spool)[0].open("r+b") as file:
+        file.write(b"?")
+    kept = segments(spool)[0].read_bytes()
+    assert reconcile(spool, rows(one), now=LATER, grace_seconds=0).missing == (1,)
+    assert segments(spool)[0].read_bytes() == kept
+    reconcile(spool, rows(), now=LATER, grace_seconds=0)
+    assert segments(spool) == []
+
+
 def test_instance_without_a_row_is_set_aside_whole_and_half_of_one_removed(spool):
     one, whole, half = put(spool), put(spool, b"whole" * 999), put(spool, b"half" * 999)
     with (spool.root / half.path.rpartition("/")[0]).open("r+b") as file:
