@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import MutableSequence
 from typing import TYPE_CHECKING, Any
 
 from pacs_guard.domain.text import printable
@@ -18,12 +19,10 @@ def text(ds: Dataset, keyword: str) -> str:
 
 
 def words(ds: Dataset, keyword: str) -> tuple[str, ...]:
-    """Return the values of a multi-valued `keyword`, upper case."""
+    """Return the values of a multi-valued `keyword` that are text, upper case."""
     value = _value(ds, keyword)
-    if value is None:
-        return ()
-    values = [value] if isinstance(value, str) else list(value)
-    return tuple(str(v).strip().upper() for v in values)
+    values = value if isinstance(value, MutableSequence) else [value]
+    return tuple(one.strip().upper() for one in values if isinstance(one, str))
 
 
 def numbers(ds: Dataset, keyword: str, count: int) -> tuple[float, ...] | None:

@@ -103,7 +103,7 @@ def test_thousands_of_connections_leave_room_for_those_who_mean_it(tmp_path):
                 assert files_open() < 150
                 memory.append(resident_bytes())
         # garbage of the first is still there; it does not pile up
-        assert memory[-1] - memory[0] < 32 << 20
+        assert memory[-1] - memory[0] < 64 << 20
 
 
 def test_without_a_file_to_spare_the_receiver_waits_and_goes_on(tmp_path):
