@@ -90,10 +90,11 @@ def program(command: list[str], port: int, log: Path) -> Iterator[subprocess.Pop
 def pacs_guard(folder: Path, *, extra: str = "", delay_ms: float = 0.0, processes: int = 1) -> Iterator[Running]:
     """Run PACS Guard's receiver as processes of its own; `extra` are further settings of it.
 
+    Its data folder is `folder`/data, which may be there already.
     Of several processes the first is told as the root: CPU and memory are those of one.
     """
     port = peers.free_port()
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     config = folder / "pacs-guard.toml"
     config.write_text(CONFIG.format(folder=folder, port=port, extra=extra))
     launcher = ["-m", "tests.benchmarks.slow_disk", f"{delay_ms:g}"] if delay_ms else ["-m", "pacs_guard"]

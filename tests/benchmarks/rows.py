@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.rows --rows 1000000
 
-Writes instances down as the receiver does, in turn into an empty database and into one that holds many rows, and prints
-the median of the pairs' ratios. Only the queue's part is measured: the spool does not know how many rows there are.
+In turn with an empty database and with one that holds many rows, CT slices are sent to a receiver, four associations at
+once; then instances are written down as it does, one commit for each, without network and spool. Prints the medians of
+the pairs' ratios.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ import hashlib
 import statistics
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -23,6 +26,12 @@ from pacs_guard.queue.database import Database
 from pacs_guard.queue.intake import Intake
 from pacs_guard.queue.recording import Arrival
 from pacs_guard.queue.schema import instances, studies
+from tests.benchmarks.loads import loads
+from tests.benchmarks.receivers import pacs_guard
+from tests.benchmarks.sender import send
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SLICES = 300
 _CHUNK = 20_000
@@ -93,22 +102,39 @@ def rate(database: Database, study: int) -> float:
     return SLICES / seconds
 
 
+def received(folders: Sequence[Path], pairs: int) -> list[list[float]]:
+    """Send studies to a receiver on each data folder in turn, and return instances a second."""
+    load = loads()["ct"]
+    with ExitStack() as running:
+        ports = [running.enter_context(pacs_guard(folder)).port for folder in folders]
+        for port in ports:  # warms them up
+            send(port, "PACSGUARD", load, SLICES, 4)
+        return [[SLICES / send(port, "PACSGUARD", load, SLICES, 4) for port in ports] for _ in range(pairs)]
+
+
+def show(what: str, rows: int, pairs: Sequence[Sequence[float]]) -> None:
+    for without, with_rows in pairs:
+        print(f"{what}: empty {without:6.0f}/s   {rows} rows {with_rows:6.0f}/s   ratio {with_rows / without:.2f}")
+    print(f"{what}: median ratio {statistics.median(with_rows / without for without, with_rows in pairs):.2f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--pairs", type=int, default=7)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        empty, full = (Database(f"sqlite:///{Path(folder) / name}.sqlite") for name in ("empty", "full"))
+    with tempfile.TemporaryDirectory() as base, ExitStack() as opened:
+        folders = [Path(base) / name for name in ("empty", "full")]
+        for folder in folders:
+            (folder / "data").mkdir(parents=True, mode=0o700)
+        empty, full = (Database(f"sqlite:///{folder / 'data/queue.sqlite'}") for folder in folders)
         for database in (empty, full):
+            opened.callback(database.close)
             database.prepare()
         fill(full, options.rows)
+        show("received", options.rows, received(folders, options.pairs))
         pairs = [(rate(empty, 10**6 + pair), rate(full, 10**6 + pair)) for pair in range(options.pairs)]
-        for database in (empty, full):
-            database.close()
-    for without, with_rows in pairs:
-        print(f"empty {without:6.0f}/s   {options.rows} rows {with_rows:6.0f}/s   ratio {with_rows / without:.2f}")
-    print(f"median ratio {statistics.median(with_rows / without for without, with_rows in pairs):.2f}")
+        show("rows alone", options.rows, pairs)
 
 
 if __name__ == "__main__":
