@@ -44,6 +44,7 @@ INSTANCES = 20
 MOST_WAITING = 10 * INSTANCES
 TMPFS_BYTES = 192 << 20
 MIN_FREE_BYTES = 24 << 20
+SEGMENT_BYTES = 4 << 20  # as small a part of the disk as the usual size is of a usual disk
 SETTLE_SECONDS = 600.0
 SYNTAXES = {ExplicitVRLittleEndian: "-xe", ImplicitVRLittleEndian: "-xi", JPEG2000Lossless: "-xv", RLELossless: "-xr"}
 KILLING = 2 / 3
@@ -340,7 +341,8 @@ def soak(minutes: float, seed: int, folder: Path) -> dict[str, object]:
     pacs_port, data = free_port(), folder / "disk"
     with small_disk(data) as is_small:
         config = write_config(data, {"pacs": ("STORESCP", pacs_port)}, quiet=0.5, extra=EXTRA.format())
-        text = config.read_text().replace("min_free_bytes = 0", f"min_free_bytes = {MIN_FREE_BYTES if is_small else 0}")
+        room = f"min_free_bytes = {MIN_FREE_BYTES if is_small else 0}\nsegment_bytes = {SEGMENT_BYTES}"
+        text = config.read_text().replace("min_free_bytes = 0", room)
         config = folder / "node" / "pacs-guard.toml"
         config.parent.mkdir()
         (config.parent / "data").symlink_to(data / "data")  # the log stays off the disk that is filled
