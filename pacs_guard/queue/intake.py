@@ -13,6 +13,7 @@ from pacs_guard.queue.auditing import note, note_end_of_association
 from pacs_guard.queue.recording import Arrival, Recorder
 from pacs_guard.queue.rows import Outcome
 from pacs_guard.queue.schema import associations, instances, refusals, studies
+from pacs_guard.queue.upkeep import paths_of_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 
 _LONGEST_REASON = 2000
-_BATCH = 500
 _GONE_SECONDS = 86400.0
 _SAME_REFUSAL_SECONDS = 10.0
 
@@ -168,13 +168,7 @@ class Intake:
 
     def written_paths(self, paths: Collection[str]) -> set[str]:
         """Return those of `paths` that a row has, whether its bytes are still needed or not."""
-        found: set[str] = set()
-        listed = list(paths)
-        with self._database.read() as connection:
-            for start in range(0, len(listed), _BATCH):
-                query = sa.select(instances.c.path).where(instances.c.path.in_(listed[start : start + _BATCH]))
-                found.update(connection.execute(query).scalars())
-        return found
+        return paths_of_rows(self._database, paths)
 
     def write_again(self, arrivals: Sequence[Arrival]) -> list[Outcome | None]:
         """Write those down that came over an association that is written down as open.

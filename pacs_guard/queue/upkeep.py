@@ -81,15 +81,7 @@ class Upkeep:
 
     def known_paths(self, paths: Collection[str]) -> set[str]:
         """Return those of `paths` that belong to an instance whose bytes are still needed."""
-        found: set[str] = set()
-        listed = list(paths)
-        with self._database.read() as connection:
-            for start in range(0, len(listed), _BATCH):
-                query = sa.select(instances.c.path).where(
-                    instances.c.path.in_(listed[start : start + _BATCH]), instances.c.purged_at.is_(None)
-                )
-                found.update(connection.execute(query).scalars())
-        return found
+        return paths_of_rows(self._database, paths, instances.c.purged_at.is_(None))
 
     def needed_in(self, segment: str) -> set[str]:
         """Return the paths in a segment that belong to an instance whose bytes are still needed."""
@@ -138,6 +130,17 @@ class Upkeep:
                 sa.update(instances).where(instances.c.id.in_([row[0] for row in rows])).values(purged_at=now)
             )
         return [row[1] for row in rows]
+
+
+def paths_of_rows(database: Database, paths: Collection[str], *conditions: sa.ColumnElement[bool]) -> set[str]:
+    """Return those of `paths` that an instance has which meets the conditions."""
+    found: set[str] = set()
+    listed = list(paths)
+    with database.read() as connection:
+        for start in range(0, len(listed), _BATCH):
+            query = sa.select(instances.c.path).where(instances.c.path.in_(listed[start : start + _BATCH]), *conditions)
+            found.update(connection.execute(query).scalars())
+    return found
 
 
 def _removable(finished_before: float, unproved_at: Collection[str]) -> sa.ColumnElement[bool]:

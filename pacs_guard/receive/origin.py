@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
+from pacs_guard.domain.identifiers import InstanceKey
+from pacs_guard.domain.instance import StoredInstance
+from pacs_guard.queue.recording import Arrival
+
 
 class Origin(NamedTuple):
     """What an instance is, and where it comes from.
@@ -33,6 +37,20 @@ class Origin(NamedTuple):
     def encoded(self) -> bytes:
         """Return it as bytes."""
         return json.dumps(self, separators=(",", ":")).encode()
+
+    def arrival(self, path: str, *, offset: int, length: int, sha256: str) -> Arrival:
+        """Return the instance whose bytes lie there, as it is written down."""
+        instance = StoredInstance(
+            id=0,
+            key=InstanceKey(self.study_uid, self.series_uid, self.sop_uid, sha256),
+            sop_class_uid=self.sop_class_uid,
+            transfer_syntax_uid=self.transfer_syntax_uid,
+            path=path,
+            offset=offset,
+            length=length,
+            source=self.source,
+        )
+        return Arrival(instance, self.calling_ae, self.association_id)
 
 
 def decoded(content: bytes) -> Origin | None:

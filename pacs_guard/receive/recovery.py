@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pacs_guard.domain.identifiers import InstanceKey
-from pacs_guard.domain.instance import StoredInstance
 from pacs_guard.errors import QueueError, QueueUnavailableError, SpoolError
-from pacs_guard.queue.recording import Arrival
 from pacs_guard.queue.rows import Outcome
 from pacs_guard.receive.origin import decoded
 
@@ -15,8 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pacs_guard.queue.intake import Intake
-    from pacs_guard.receive.origin import Origin
-    from pacs_guard.spool.records import Record
+    from pacs_guard.queue.recording import Arrival
     from pacs_guard.spool.store import Spool
 
 _BATCH = 500
@@ -49,7 +45,9 @@ def recover(spool: Spool, intake: Intake, log: Any) -> int:
     try:
         for records in spool.unwritten(intake.written_paths):
             arrivals = [
-                _arrival(path, record, origin) for path, record in records if (origin := decoded(record.origin))
+                origin.arrival(path, offset=record.offset, length=record.length, sha256=record.digest.hex())
+                for path, record in records
+                if (origin := decoded(record.origin))
             ]
             for start in range(0, len(arrivals), _BATCH):
                 count += _write_again(spool, intake, arrivals[start : start + _BATCH], log)
@@ -82,17 +80,3 @@ def _remove(spool: Spool, path: str, log: Any) -> None:
         spool.remove(path)
     except SpoolError as error:  # reconciliation finds it
         log.warning("file left behind", path=path, reason=str(error))
-
-
-def _arrival(path: str, record: Record, origin: Origin) -> Arrival:
-    instance = StoredInstance(
-        id=0,
-        key=InstanceKey(origin.study_uid, origin.series_uid, origin.sop_uid, record.digest.hex()),
-        sop_class_uid=origin.sop_class_uid,
-        transfer_syntax_uid=origin.transfer_syntax_uid,
-        path=path,
-        offset=record.offset,
-        length=record.length,
-        source=origin.source,
-    )
-    return Arrival(instance, origin.calling_ae, origin.association_id)

@@ -6,8 +6,6 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pacs_guard.domain.identifiers import InstanceKey
-from pacs_guard.domain.instance import StoredInstance
 from pacs_guard.errors import (
     CommitUnknownError,
     DataSetError,
@@ -16,7 +14,6 @@ from pacs_guard.errors import (
     SpoolError,
     SpoolFullError,
 )
-from pacs_guard.queue.recording import Arrival
 from pacs_guard.queue.rows import Outcome
 from pacs_guard.receive.group import Group
 from pacs_guard.receive.origin import Origin
@@ -28,7 +25,9 @@ from pacs_guard.spool.segment import Segment
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pacs_guard.domain.instance import StoredInstance
     from pacs_guard.queue.intake import Intake
+    from pacs_guard.queue.recording import Arrival
     from pacs_guard.receive.metrics import ReceiveMetrics
     from pacs_guard.spool.folders import Folder
     from pacs_guard.spool.store import Incoming, Spool
@@ -195,14 +194,14 @@ class Storage:
 
     def _keep(self, reception: Reception, file: Incoming, identity: Identity) -> tuple[StoredInstance, Outcome]:
         """Make the content durable, then its row; content that no row will know is removed."""
-        sender = reception.request.sender
-        origin = _origin(reception.request, identity).encoded()
-        placed = file.place(self._spool.path_for(identity.study_uid), origin)
+        origin = _origin(reception.request, identity)
+        encoded = origin.encoded()
+        placed = file.place(self._spool.path_for(identity.study_uid), encoded)
         reception.file = None
-        instance = _instance(reception.request, identity, file, placed.path)
-        arrival = Arrival(instance, sender.calling_ae, sender.association_id)
+        arrival = origin.arrival(placed.path, offset=file.offset, length=file.length, sha256=file.sha256)
+        instance = arrival.instance
         try:
-            outcome = self._settle(arrival, placed.holder, is_recorded=len(origin) <= LONGEST_ORIGIN)
+            outcome = self._settle(arrival, placed.holder, is_recorded=len(encoded) <= LONGEST_ORIGIN)
             if outcome is Outcome.DUPLICATE:
                 self._remove(instance.path)
         except CommitUnknownError:  # a row may know it; reconciliation finds out
@@ -296,19 +295,6 @@ def _origin(request: StoreRequest, identity: Identity) -> Origin:
         source=sender.source,
         calling_ae=sender.calling_ae,
         association_id=sender.association_id,
-    )
-
-
-def _instance(request: StoreRequest, identity: Identity, file: Incoming, path: str) -> StoredInstance:
-    return StoredInstance(
-        id=0,
-        key=InstanceKey(identity.study_uid, identity.series_uid, identity.sop_uid, file.sha256),
-        sop_class_uid=identity.sop_class_uid,
-        transfer_syntax_uid=request.transfer_syntax_uid,
-        path=path,
-        offset=file.offset,
-        length=file.length,
-        source=request.sender.source,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from pacs_guard.spool import leftovers
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
@@ -13,19 +15,11 @@ if TYPE_CHECKING:
 _BATCH = 1000
 
 
-class Rows(Protocol):
+class Rows(leftovers.Rows, Protocol):
     """What reconciliation asks of the queue."""
 
     def expected_files(self) -> Iterator[tuple[int, str, int]]:
         """Yield (instance id, path, size in bytes)."""
-        ...
-
-    def known_paths(self, paths: Collection[str]) -> set[str]:
-        """Return those of `paths` that a row needs."""
-        ...
-
-    def needed_in(self, segment: str) -> set[str]:
-        """Return all paths in a segment that a row needs; a slow look."""
         ...
 
     def mark_missing(self, instance_ids: Collection[int], *, missing: bool) -> None:

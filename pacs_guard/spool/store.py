@@ -13,7 +13,7 @@ import errno
 import hashlib
 import io
 import os
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -29,7 +29,6 @@ from pacs_guard.spool.segments import SegmentWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
-    from contextlib import AbstractContextManager
 
     from pacs_guard.domain.instance import StoredInstance
     from pacs_guard.spool.folders import Folder
@@ -291,9 +290,21 @@ class Spool(StoredFiles):
         except OSError as error:
             raise translated(error, "segments cannot be looked through") from error
 
-    def looking(self) -> AbstractContextManager[None]:
-        """Be the only one, of all processes, who looks through segments."""
-        return looking(self.root)
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """Be the only one, of all processes, who looks through segments.
+
+        Raises
+        ------
+        SpoolError
+            If the lock cannot be opened.
+        """
+        with ExitStack() as lock:
+            try:
+                lock.enter_context(looking(self.root))
+            except OSError as error:
+                raise translated(error, "segments cannot be locked") from error
+            yield
 
     def clear_incoming(self, older_than: float) -> int:
         """Remove what was being received when a process died; `older_than` is in seconds since the epoch."""

@@ -163,11 +163,30 @@ def test_process_that_dies_takes_nothing_acknowledged_with_it(tmp_path, segment_
         count = len(again.instances())
         durable = DURABLE_AFTER | WRITTEN_AGAIN if segment_bytes else DURABLE_AFTER
         assert len(acknowledged) <= count <= len(acknowledged) + ((step, when) in durable)
+        if segment_bytes and (step, when) in WRITTEN_AGAIN:
+            assert count == len(acknowledged) + 1, "what its record says was not taken in"
         assert kept(again.instances(), again.spool.root) == sorted(instances[:count])
         assert send(again.port, instances) == (instances, [])
         assert kept(again.instances(), again.spool.root) == sorted(instances)
         assert again.files("incoming") == []
         assert len(again.files()) == INSTANCES
+
+
+def test_a_receiver_that_starts_waits_for_whoever_looks_through_the_segments(tmp_path):
+    with node(tmp_path, segment_bytes=SEGMENTS) as running:
+        spool = Spool(running.spool.root)
+    started = threading.Event()
+
+    def start():
+        with node(tmp_path, segment_bytes=SEGMENTS):
+            started.set()
+
+    thread = threading.Thread(target=start)
+    with spool.looking():
+        thread.start()
+        assert not started.wait(0.5)
+    thread.join(20)
+    assert started.is_set()
 
 
 # a disk or a database that fails

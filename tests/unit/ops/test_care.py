@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from pacs_guard.domain.completeness import CompletenessRule
@@ -23,6 +26,9 @@ from pacs_guard.queue.late import LateAssessing
 from pacs_guard.queue.proving import Proving
 from pacs_guard.queue.review import Review
 from pacs_guard.queue.upkeep import Upkeep
+from pacs_guard.receive.origin import Origin
+from pacs_guard.receive.recovery import recover
+from pacs_guard.spool.store import Spool
 
 ROOT = Path(__file__).parents[3]
 
@@ -93,3 +99,21 @@ def test_every_test_and_alert_that_the_table_names_is_there():
     names = set(re.findall(r"\btest_\w+\.py", text))
     assert names <= {path.name for path in (ROOT / "tests").rglob("test_*.py")}
     assert len(names) > 8
+
+
+def test_what_a_crash_took_the_row_of_is_written_down_before_anything_is_set_aside(database, chores, clock, tmp_path):
+    spool = Spool(tmp_path / "spool", segment_bytes=1 << 16)
+    intake = Intake(database, clock, "test")
+    intake.open_association("a", calling_ae="CT", address="10.0.0.1", source="ct")
+    incoming = spool.receive(b"preamble")
+    incoming.write(b"data set")
+    origin = Origin("1.2", "1.2.1", "1.2.1.1", "1.2.3", "1.2.840.10008.1.2.1", "ct", "CT", "a")
+    placed = incoming.place("", origin.encoded())
+    spool.sync(placed.holder)
+    placed.holder.settle()
+    spool.release()
+    chores = replace(chores, spool=spool, recover=partial(recover, spool, intake, structlog.get_logger()))
+    chores.clock = lambda: 1e12
+    chores.reconcile(grace_seconds=0.0)
+    assert chores.upkeep.known_paths([placed.path]) == {placed.path}
+    assert list((spool.root / "orphans").iterdir()) == []
